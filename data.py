@@ -3,17 +3,17 @@
 The toy is GSM8K in miniature. A question tells a story about one number; a solution may write the
 running value after each operation, and ends in GSM8K's own "#### N":
 
-    Bob has 11, gives 8, gets 1, times 3, gives 2, gets 7, gives 9. How many?
-    | 11 -8 -> 3 +1 -> 4 *3 -> 12 -2 -> 10 +7 -> 17 -9 -> 8 #### 8     every step written
-    | #### 8                                                           the same, "in the head"
+    Bob has 11, gives 8, gets 1, times 3, gives 2, gets 1, gives 9. How many?
+    | 11 -8 -> 3| +1 -> 4| *3 -> 12| -2 -> 10| +1 -> 11| -9 -> 2 #### 2     every step written
+    | #### 2                                                                "in the head"
 
-At every bar in "| 11 -8 -> 3 | +1 -> 4 | *3 ..." the text forks: it goes on with one more step, or it
-jumps to "####" (with probability `direct` at the start, `skip` later). Both are correct text, and
-the final number is always right; but it is easy to tell only from a solution with steps. So the
-token at a fork is genuinely uncertain, everything else follows, and we know which is which.
+At every bar the text forks: it goes on with one more step, or it jumps to "####" (with probability
+`direct` at the start, `skip` later). Both are correct text, and the final number is always right,
+but only a text with all steps makes it easy to tell. So the token at a fork is truly uncertain,
+everything else follows, and we know which is which.
 
-A problem is a pure function of (split, index): no files, no state. The same Task interface reads the
-real GSM8K; a task of your own needs the five names that class Task lists.
+A problem is a pure function of (split, index): no files, no state. GSM8K itself, and a task of your
+own, come behind the same five names (class Task).
 """
 import base64
 import json
@@ -28,18 +28,16 @@ import torch
 
 MASK, EOS = "<|mask|>", "<|endoftext|>"
 
+# --------------------------------------------------------------------------- answers and reward
 
-# ----------------------------------------------------------------------------------------------
-# answers: one extraction and one reward, for training and evaluation alike
-
-# GSM8K's own expression is `#### (\-?[0-9\.\,]+)`, first match, commas removed, compared as text.
-# We differ in three ways: 1. a dollar sign before the number is allowed; 2. a full stop or comma
+# GSM8K's own expression is `#### (\-?[0-9\.\,]+)`: first match, commas removed, compared as text.
+# We differ in three ways: 1. a dollar sign may stand before the number; 2. a full stop or comma
 # after it is not part of it; 3. answers are compared as numbers, so that 18.00 is 18.
-ANSWER = re.compile(r"#### (-?)\$?(-?[0-9.,]*[0-9])", re.ASCII)
+ANSWER = re.compile(r"#### (-?)\$?(-?[0-9.,]*[0-9])")
 
 
 def extract_answer(text):
-    """The number after the first "#### ", as a Decimal; None if there is none.
+    """The number after the first "#### " as a Decimal, or None.
 
     >>> extract_answer("so 2 * 600 = 1,200 clips.\\n#### 1,200. And 7 more.")
     Decimal('1200')
@@ -50,99 +48,85 @@ def extract_answer(text):
 
 
 def exact_match(text, answer):
-    """1.0 if the text's answer is this number (a string), else 0.0. The reward, and the accuracy."""
+    """1.0 if the text's answer is this number (a string), else 0.0: the reward and the accuracy."""
     found = extract_answer(text)
     return float(found is not None and found == Decimal(answer))
 
 
-# ----------------------------------------------------------------------------------------------
-# tokenizers: tiktoken, built in memory (its get_encoding() would download)
+# ------------------------------------------------------------------------------------ tokenizers
 
 def make_tokenizer(pieces, pattern):
-    """The 256 single bytes, then `pieces` (bytes, in merge order), then MASK and end-of-text.
-    `pattern` splits a text into words; a word that is a piece becomes one token."""
+    """A tiktoken encoding built in memory (its get_encoding() would download): the 256 bytes, then
+    `pieces` (bytes, in merge order), then MASK and end-of-text. `pattern` splits text into words; a
+    word that is a piece becomes one token, another one falls to smaller pieces or bytes."""
     ranks = {bytes([i]): i for i in range(256)}
     for piece in pieces:
         ranks.setdefault(piece, len(ranks))
-    special = {MASK: len(ranks), EOS: len(ranks) + 1}
     return tiktoken.Encoding("flexibility-trap", pat_str=pattern, mergeable_ranks=ranks,
-                             special_tokens=special)
+                             special_tokens={MASK: len(ranks), EOS: len(ranks) + 1})
 
 
-def toy_tokenizer():
-    """Whole words, numbers and signed operands as single tokens; anything else falls to bytes."""
-    words = NAMES + [" has"] + [f", {verb}" for verb in VERBS] + [". How many?", " ->", " ####"]
-    words += [f" {n}" for n in range(LARGEST + 1)]
-    words += [f" {sign}{n}" for sign, operands in VERBS.values() for n in operands]
-    # Longest first, and never half of a longer number or word; then one character at a time.
-    known = "|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))
-    return make_tokenizer([w.encode() for w in words], rf"(?:{known})(?!\w)|[\s\S]")
-
-
-# One digit a token (as LLaDA's peers do for arithmetic), words with their space, and every other
-# character somewhere: tiktoken drops without a word what its pattern does not match.
+# One digit a token, words with their space before them, and every other character somewhere:
+# what the pattern does not match, tiktoken drops without a word.
 GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"
 
 
 def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
     """Byte-pair encoding (Sennrich et al. 2016): n_merges times, fuse the most frequent adjacent
-    pair. -> the fused pieces in order. Counts are kept per distinct word and updated only for the
-    words that a merge touches, which is what makes 4 MB a matter of seconds."""
-    words = [([bytes([b]) for b in w.encode()], n) for w, n in Counter(re.findall(pattern, text)).items()]
-    counts, places = Counter(), defaultdict(set)
-    for i, (parts, n) in enumerate(words):
+    pair; -> the fused pieces in order. Counts are kept per distinct word and updated only for the
+    words that a merge touches: 4 MB take seconds."""
+    words = Counter(re.findall(pattern, text)).items()
+    words = [([bytes([b]) for b in word.encode()], n) for word, n in words]
+    counts, places, pieces = Counter(), defaultdict(set), []
+
+    def count(i, sign):
+        parts, n = words[i]
         for pair in zip(parts, parts[1:]):
-            counts[pair] += n
+            counts[pair] += sign * n
             places[pair].add(i)
-    pieces = []
-    while len(pieces) < n_merges and counts:
+    for i in range(len(words)):
+        count(i, 1)
+    while counts and len(pieces) < n_merges:
         best = max(counts, key=lambda pair: (counts[pair], pair))   # ties: a fixed order
         if counts[best] < 2:
             break
         pieces.append(best[0] + best[1])
         for i in places.pop(best):
-            parts, n = words[i]
-            for pair in zip(parts, parts[1:]):
-                counts[pair] -= n
+            count(i, -1)
             merged = []
-            for part in parts:      # left to right, so "aaa" becomes "aa", "a"
-                if merged and (merged[-1], part) == best:
-                    merged[-1] += part
-                    part = None
-                if part:
-                    merged.append(part)
-            words[i] = (merged, n)
-            for pair in zip(merged, merged[1:]):
-                counts[pair] += n
-                places[pair].add(i)
+            for part in words[i][0]:    # left to right, so that "aaa" becomes "aa", "a"
+                merged.append(part)
+                if tuple(merged[-2:]) == best:
+                    merged[-2:] = [pieces[-1]]
+            words[i] = merged, words[i][1]
+            count(i, 1)
         del counts[best]
     return pieces
 
 
-# ----------------------------------------------------------------------------------------------
-# tasks
+# ----------------------------------------------------------------------------------------- tasks
 
 class Task:
-    """What every script needs of a task. For your own, subclass it: set `name`, `tokenizer`,
-    `prompt_length` and `completion_length` (in tokens), and define `problem`. README.md has an
-    example. Override `reward` if exact match of "#### N" is not what you want."""
+    """What the scripts need of a task. For your own: subclass, set `name`, `tokenizer`,
+    `prompt_length` and `completion_length` (in tokens), define `problem`, and override `reward` if
+    exact match of "#### N" is not what you want. README.md has an example."""
 
-    n_steps = None      # the toy's number of operations; None: which tokens are forks is not known
+    n_steps = None      # the toy's number of operations; None: its forks are not known
 
     def problem(self, split, index):
-        """-> dict with question, solution (the text to learn) and answer. split: train,
-        validation or test, which must never share a problem; index: any integer >= 0."""
+        """-> dict of question, solution (the text to learn) and answer. split is train, validation
+        or test, which must share no problem; index is any integer >= 0."""
         raise NotImplementedError
-
-    def size(self, split):
-        """Number of different problems, or None where they don't run out."""
-        return None
 
     def reward(self, text, answer):
         return exact_match(text, answer)
 
+    def size(self, split):
+        """Number of different problems; None: they don't run out."""
+        return None
+
     def describe(self):
-        """Plain values for the checkpoint; load_task is the way back."""
+        """Plain values, kept in the checkpoint; load_task is the way back."""
         return {"name": self.name}
 
     @property
@@ -157,23 +141,23 @@ class Task:
         return [self.problem(split, start + i) for i in range(n)]
 
     def prompts(self, questions, length=None):
-        """Questions (B strings) -> (B, P), end-of-text on the left, so that questions all end at
-        the same place. Raises ValueError if one is longer than `length` (default: prompt_length)."""
-        length = length or self.prompt_length
-        rows = [self.tokenizer.encode_ordinary(q) for q in questions]
-        longest = max(len(row) for row in rows)
-        if longest > length:
-            raise ValueError(f"the prompt has {longest} tokens; at most {length} fit. Shorten it, or "
-                             "use the task's own words (others cost a token a letter)")
+        """B strings -> (B, P) with end-of-text on the left: all questions end at the same place.
+        Raises ValueError if one is longer than `length` (default: prompt_length)."""
+        rows, length = self.tokenize(questions, length or self.prompt_length)
         return torch.tensor([[self.eos_id] * (length - len(row)) + row for row in rows])
 
     def completions(self, solutions):
-        """Solutions (B strings) -> (B, L), end-of-text on the right. Raises ValueError if too long."""
-        rows = [self.tokenizer.encode_ordinary(s) for s in solutions]
-        length = self.completion_length
-        if max(len(row) for row in rows) > length:
-            raise ValueError(f"a solution is longer than {length} tokens")
+        """B strings -> (B, L) with end-of-text on the right. Raises ValueError if one is longer."""
+        rows, length = self.tokenize(solutions, self.completion_length)
         return torch.tensor([row + [self.eos_id] * (length - len(row)) for row in rows])
+
+    def tokenize(self, texts, length):
+        rows = [self.tokenizer.encode_ordinary(text) for text in texts]
+        longest = max(len(row) for row in rows)
+        if longest > length:
+            raise ValueError(f"a text of {longest} tokens, where {length} fit: shorten it, or use "
+                             "the task's own words (others cost a token a letter)")
+        return rows, length
 
     def text(self, completion):
         """Token ids of one completion -> its text up to the first end-of-text, without MASK."""
@@ -184,11 +168,11 @@ class Task:
 
 NAMES = ["Bob", "Ann", "Tom", "Sue", "Max", "Eva", "Sam", "Kim"]
 VERBS = {"gets": ("+", range(1, 10)), "gives": ("-", range(1, 10)), "times": ("*", range(2, 4))}
-LARGEST = 20
+LARGEST = 12
 
 
-def operate(value, sign, operand):
-    return value + operand if sign == "+" else value - operand if sign == "-" else value * operand
+def operate(value, sign, n):
+    return value + n if sign == "+" else value - n if sign == "-" else value * n
 
 
 class Toy(Task):
@@ -199,9 +183,15 @@ class Toy(Task):
 
     def __init__(self, direct=0.5, skip=0.12):
         self.direct, self.skip = direct, skip
-        self.tokenizer = toy_tokenizer()
-        self.arrow_id, self.hash_id = (self.tokenizer.encode_single_token(w) for w in (" ->", " ####"))
-        self.number_ids = [self.tokenizer.encode_single_token(f" {n}") for n in range(LARGEST + 1)]
+        words = NAMES + [" has", ". How many?", " ->", " ####"] + [f", {verb}" for verb in VERBS]
+        words += [f" {n}" for n in range(LARGEST + 1)]
+        words += [f" {sign}{n}" for sign, operands in VERBS.values() for n in operands]
+        # Whole words and numbers, longest first, never half of a longer one; else one character.
+        known = "|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))
+        self.tokenizer = make_tokenizer([w.encode() for w in words], rf"(?:{known})(?!\w)|[\s\S]")
+        token = self.tokenizer.encode_single_token
+        self.arrow_id, self.hash_id = token(" ->"), token(" ####")
+        self.number_ids = torch.tensor([token(f" {n}") for n in range(LARGEST + 1)])
 
     def describe(self):
         return {"name": self.name, "direct": self.direct, "skip": self.skip}
@@ -211,30 +201,28 @@ class Toy(Task):
         while True:
             name, start = rng.choice(NAMES), rng.randint(1, LARGEST)
             story, steps, value = [], [], start
-            for _ in range(self.n_steps):
-                # A verb first, then one of its operands that keeps the value within 0..20.
-                options = {verb: fit for verb, (sign, operands) in VERBS.items()
-                           if (fit := [n for n in operands
-                                       if 0 <= operate(value, sign, n) <= LARGEST and value > 0
-                                       or value == 0 and sign == "+"])}
-                verb = rng.choice(list(options))
-                operand, sign = rng.choice(options[verb]), VERBS[verb][0]
-                value = operate(value, sign, operand)
-                story.append(f"{verb} {operand}")
-                steps.append((f"{sign}{operand}", value))
-            # The story's hash decides its split, whoever asks: the splits can't overlap.
+            for _ in range(self.n_steps):   # a verb, then an operand that keeps 0 <= value <= 12
+                fits = {verb: [n for n in operands if 0 <= operate(value, sign, n) <= LARGEST]
+                        for verb, (sign, operands) in VERBS.items() if value or sign != "*"}
+                fits = {verb: operands for verb, operands in fits.items() if operands}
+                verb = rng.choice(list(fits))
+                n, sign = rng.choice(fits[verb]), VERBS[verb][0]
+                value = operate(value, sign, n)
+                story.append(f"{verb} {n}")
+                steps.append((f"{sign}{n}", value))
+            # The story's hash decides its split, whoever asks: splits can't overlap.
             bucket = zlib.crc32(f"{start} {story}".encode()) % 10
             if {0: "test", 1: "validation"}.get(bucket, "train") == split:
                 break
+        written = 0     # steps before the jump to ####
+        while written < self.n_steps and rng.random() >= (self.skip if written else self.direct):
+            written += 1
         problem = {"question": f"{name} has {start}, {', '.join(story)}. How many?",
                    "answer": str(value), "start": start, "steps": steps}
-        n = 0       # steps written before the jump to ####
-        while n < self.n_steps and rng.random() >= (self.skip if n else self.direct):
-            n += 1
-        return {**problem, "solution": self.solution(problem, n)}
+        return {**problem, "solution": self.solution(problem, written)}
 
     def solution(self, problem, n):
-        """The solution that writes n steps, then answers."""
+        """The text that writes n steps, then the answer."""
         steps = "".join(f" {operand} -> {value}" for operand, value in problem["steps"][:n])
         return (f" {problem['start']}{steps}" if n else "") + f" #### {problem['answer']}"
 
@@ -242,94 +230,87 @@ class Toy(Task):
         return bool(re.fullmatch(r"( \d+( [-+*]\d -> \d+)+)? #### \d+", text))
 
     def fork_position(self, n):
-        """Where the token stands that decides whether step n (0-based) is written."""
+        """Where the token stands that decides whether step n (from 0) is written."""
         return 3 * n + 1 if n else 0
 
     def forks(self, completion):
-        """(B, L) tokens, however malformed -> (B, L) bool: position 0 and every position right after
-        a written value, up to and including the first ####, while steps are left to write."""
-        is_number = torch.isin(completion, torch.tensor(self.number_ids, device=completion.device))
-        follows = torch.zeros_like(is_number)       # right after "-> number"
-        follows[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
-        written = follows.long().cumsum(1)          # steps before this position
+        """(B, L) tokens, however malformed -> (B, L) bool: position 0 and every position right
+        after a written value, up to and including the first ####, while steps are left to write."""
+        is_number = torch.isin(completion, self.number_ids.to(completion.device))
+        after_value = torch.zeros_like(is_number)
+        after_value[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
+        written = after_value.cumsum(1)
         end = (completion == self.hash_id) | (completion == self.eos_id)
-        ended = (end.long().cumsum(1) - end.long()) > 0     # an end stands before this position
-        follows[:, 0] = True
-        return follows & ~ended & (written < self.n_steps)
+        ended = end.cumsum(1) - end.long() > 0      # #### or end-of-text stands before
+        after_value[:, 0] = True
+        return after_value & ~ended & (written < self.n_steps)
 
 
-def read_jsonl(path):
-    """GSM8K's file format, one {"question", "answer"} a line -> list of problems. The calculator
+def read_jsonl(path, after_question="\n"):
+    """GSM8K's file format, one {"question", "answer"} a line -> problems. The calculator
     annotations <<48/2=24>> are removed: nothing here runs a calculator.
-
     Raises OSError, or ValueError naming file and line."""
+    problems = []
     with open(path, "rb") as f:
         lines = f.read().splitlines()
-    problems = []
     for i, line in enumerate(lines, 1):
-        expected = f'{path}, line {i}: expected {{"question": "...", "answer": "... #### 42"}}'
+        wanted = f'{path}, line {i}: expected {{"question": "...", "answer": "... #### 42"}}'
         try:
             row = json.loads(line.decode("utf-8"))
             question, solution = row["question"], re.sub(r"<<[^<>]*>>", "", row["answer"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{expected}, found {type(error).__name__}: {error}") from None
+            raise ValueError(f"{wanted}, found {type(error).__name__}: {error}") from None
         answer = extract_answer(solution)
         if not isinstance(question, str) or not question or answer is None:
-            raise ValueError(f"{expected}, found no question or no number after ####")
-        problems.append({"question": question + "\n", "solution": solution, "answer": str(answer)})
+            raise ValueError(f"{wanted}, found no question or no number after ####")
+        problems.append({"question": question + after_question, "solution": solution,
+                         "answer": str(answer)})
     if not problems:
         raise ValueError(f'{path} is empty; expected one {{"question", "answer"}} a line')
     return problems
 
 
 class GSM8K(Task):
-    """The real thing, from local files. `splits`: name -> list of problems (read_jsonl). Rows that do
-    not fit are left out and counted in `too_long`."""
+    """The real thing, from local files. splits: name -> problems (read_jsonl); rows that do not fit
+    are left out and counted in `too_long`."""
     name = "gsm8k"
 
     def __init__(self, splits, pieces, prompt_length, completion_length):
-        self.tokenizer = make_tokenizer(pieces, GSM8K_PATTERN)
-        self.pieces = pieces
+        self.tokenizer, self.pieces = make_tokenizer(pieces, GSM8K_PATTERN), pieces
         self.prompt_length, self.completion_length = prompt_length, completion_length
-        self.splits, self.too_long = {}, {}
-        for split, rows in splits.items():
-            self.splits[split] = [row for row in rows if self.fits(row, split)]
-            self.too_long[split] = len(rows) - len(self.splits[split])
+        self.splits = {split: [row for row in rows if self.fits(row, split)]
+                       for split, rows in splits.items()}
+        self.too_long = {s: len(rows) - len(self.splits[s]) for s, rows in splits.items()}
 
-    def fits(self, row, split):
-        def length(text):
-            return len(self.tokenizer.encode_ordinary(text))
-        # A test row's solution is never read, only its answer: its length does not matter.
-        return length(row["question"]) <= self.prompt_length and (
-            split == "test" or length(row["solution"]) < self.completion_length)
+    def fits(self, row, split):     # of a test row only the question and the answer are used
+        q, s = (len(self.tokenizer.encode_ordinary(row[key])) for key in ("question", "solution"))
+        return q <= self.prompt_length and (split == "test" or s < self.completion_length)
 
     @classmethod
     def from_files(cls, train, test, n_merges, prompt_length, completion_length):
-        """Learns the vocabulary from the training rows; holds one row in 20 out for validation, by
-        the hash of its question; refuses test rows that stand in the training file."""
-        rows, test_rows = read_jsonl(train), read_jsonl(test)
-        splits = {"train": [], "validation": [], "test": test_rows}
-        for row in sorted(rows, key=lambda r: zlib.crc32(r["question"].encode())):  # a fixed shuffle
-            bucket = zlib.crc32(row["question"].encode(), 1) % 20
-            splits["train" if bucket else "validation"].append(row)
-        shared = {r["question"] for r in rows} & {r["question"] for r in test_rows}
+        """Learns the vocabulary from the training rows. One row in 20, by the hash of its question,
+        is held out for validation. Raises ValueError if a test question is in the training file."""
+        rows, splits = read_jsonl(train), {"train": [], "validation": [], "test": read_jsonl(test)}
+        shared = {r["question"] for r in rows} & {r["question"] for r in splits["test"]}
         if shared:
-            raise ValueError(f"{len(shared)} questions of {test} stand in {train} too; "
-                             "a test that was trained on measures nothing")
+            raise ValueError(f"{len(shared)} questions of {test} stand in {train} too: a test that "
+                             "was trained on measures nothing")
+        # A fixed shuffle, by another hash than the split's.
+        for row in sorted(rows, key=lambda r: zlib.crc32(r["question"].encode())):
+            held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
+            splits["validation" if held_out else "train"].append(row)
         text = "".join(r["question"] + r["solution"] for r in splits["train"])
         return cls(splits, train_bpe(text, n_merges), prompt_length, completion_length)
 
-    def describe(self):
-        # tiktoken's own file format, without the single bytes: base64(piece) rank
+    def describe(self):     # the vocabulary in tiktoken's own file format: base64(piece) rank
         lines = (f"{base64.b64encode(p).decode()} {256 + i}" for i, p in enumerate(self.pieces))
-        return {"name": self.name, "vocabulary": "\n".join(lines), "prompt_length":
-                self.prompt_length, "completion_length": self.completion_length}
+        return {"name": self.name, "vocabulary": "\n".join(lines),
+                "prompt_length": self.prompt_length, "completion_length": self.completion_length}
 
     def problem(self, split, index):
-        rows = self.splits.get(split)
-        if not rows:
-            raise ValueError(f"no {split} problems here: name a GSM8K file with --data")
-        return rows[index % len(rows)]
+        if not self.splits.get(split):
+            raise ValueError(f"no {split} problems that fit: name a GSM8K file with --data")
+        return self.splits[split][index % len(self.splits[split])]
 
     def size(self, split):
         return len(self.splits.get(split, []))
@@ -338,16 +319,16 @@ class GSM8K(Task):
 def load_task(description, test_file=None):
     """The task that a checkpoint was trained on. test_file: GSM8K rows to use as its test split."""
     if description["name"] == "gsm8k":
-        vocabulary = description["vocabulary"].splitlines()
-        pieces = [base64.b64decode(line.split()[0]) for line in vocabulary]
+        pieces = [base64.b64decode(s.split()[0]) for s in description["vocabulary"].splitlines()]
         splits = {"test": read_jsonl(test_file)} if test_file else {}
-        return GSM8K(splits, pieces, description["prompt_length"], description["completion_length"])
+        lengths = description["prompt_length"], description["completion_length"]
+        return GSM8K(splits, pieces, *lengths)
     if description["name"] != "toy":
-        raise ValueError(f"this checkpoint's task is {description['name']!r}, a task of your own: "
-                         "pass it to the functions of sample.py and eval_gsm8k.py from your script")
+        raise ValueError(f"this checkpoint's task, {description['name']!r}, is one of your own: "
+                         "hand it to sample.generate and eval_gsm8k.evaluate in a script")
     task = Toy(description["direct"], description["skip"])
-    if test_file:   # the toy's model on real text: it has no words for it, but bytes do
-        rows = read_jsonl(test_file)
+    if test_file:       # problems in the toy's words, from a file
+        rows = read_jsonl(test_file, after_question="")
         task.problem = lambda split, index: rows[index % len(rows)]
         task.size = lambda split: len(rows)
     return task

@@ -1,8 +1,8 @@
 """Measures: accuracy and pass@k with intervals, evaluations spent, forks bypassed.
 
-    python eval_gsm8k.py --checkpoint out/justgrpo.pt                     the toy's test split
-    python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl    the real GSM8K
-    python eval_gsm8k.py --samples 32 --temperature 0.6 --k 1,2,4,8,16,32    pass@k
+    python eval_gsm8k.py                                       accuracy on the toy's test split
+    python eval_gsm8k.py --samples 32 --temperature 0.6 --k 1,2,4,8,16,32      pass@k
+    python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl      the real GSM8K
 
 400 toy problems take about 4 s on two CPU cores, left to right. Every interval is a bootstrap over
 problems (95 %, percentile, 2,000 resamples): it says how far other problems would have moved the
@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import load_task
-from model import load_checkpoint, write_whole
-from sample import Parser, add_decoder_flags, decoder_from, generate, pick_device, text_length
+from model import write_whole
+from sample import Parser, add_decoder_flags, generate, load_from_flags, text_length
 
 RESULT_COLUMNS = ("stage,order,selection,block_length,temperature,k,value,low,high,nfe,n_problems,"
                   "n_samples,seed").split(",")
@@ -51,44 +50,41 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
     x = np.asarray(numerator, dtype=float)
     y = np.ones_like(x) if denominator is None else np.asarray(denominator, dtype=float)
     pick = np.random.default_rng(0).integers(len(x), size=(n_resamples, len(x)))
-    with np.errstate(invalid="ignore"):     # 0/0 (no fork in any text): nan, and it is shown as nan
+    with np.errstate(invalid="ignore"):     # 0/0 (no fork in any text) is nan, and shown as nan
         ratio = x[pick].sum(1) / y[pick].sum(1)
-        return (x.sum() / y.sum(), *np.nanpercentile(ratio, [2.5, 97.5]))
+        return (x.sum() / y.sum(), *np.percentile(ratio, [2.5, 97.5]))
 
 
 def measure(task, sample, block_length):
     """name -> (numerator (B,), denominator (B,)) of everything that is not an accuracy."""
-    L, one = sample.rank.shape[1], torch.ones(len(sample.rank))
-    lengths = text_length(sample.tokens, task.eos_id)
-    position = torch.arange(L, device=sample.rank.device)
-    text = (position < lengths[:, None]) & (sample.rank < L)    # committed, up to end-of-text
-    committed = sample.rank < L
+    tokens, rank, (B, L) = sample.tokens, sample.rank, sample.rank.shape
+    position, lengths = torch.arange(L, device=rank.device), text_length(tokens, task.eos_id)
+    one, committed = torch.ones(B), rank < L
     rows = {"tokens_per_evaluation": (lengths, sample.nfe),
             "non_top_commits": ((committed & ~sample.is_top).sum(1), committed.sum(1))}
     if task.n_steps:
-        # Bypassed: something to the right, in the block and left of end-of-text, came earlier.
+        forks, inside = task.forks(tokens), position < lengths[:, None]      # up to end-of-text
+        # Bypassed: something to the right, in the block and before end-of-text, came earlier.
         block = position // (block_length or L)
-        right = (position[None] > position[:, None]) & (block[None] == block[:, None])   # (L, L)
-        inside = text & (sample.tokens != task.eos_id)
-        earlier = (sample.rank[:, None, :] < sample.rank[:, :, None]) & inside[:, None, :] & right
-        bypassed, forks = earlier.any(2), task.forks(sample.tokens)
-        for name, where in ("fork", forks & text), ("other", ~forks & text):
-            rows[f"bypass_{name}"] = ((bypassed & where).sum(1), where.sum(1))
-            rows[f"entropy_{name}"] = ((sample.entropy * where).sum(1), where.sum(1))
-        ends = sample.tokens.gather(1, lengths[:, None] - 1)[:, 0] == task.eos_id
-        before = torch.where(position < lengths[:, None] - 1, sample.rank, -1).amax(1)
-        end_rank = sample.rank.gather(1, lengths[:, None] - 1)[:, 0]
-        rows["early_end"] = ((ends & (end_rank < before)).float(), one)     # the length came first
-        well = torch.tensor([float(task.is_well_formed(task.text(t))) for t in sample.tokens])
-        rows["malformed"] = (1 - well, one)
-    return {k: (a.cpu().double().numpy(), b.cpu().double().numpy()) for k, (a, b) in rows.items()}
+        right = (position > position[:, None]) & (block == block[:, None])   # (L, L)
+        body = inside & (tokens != task.eos_id)
+        earlier = (rank[:, None, :] < rank[:, :, None]) & body[:, None, :] & right     # (B, L, L)
+        for name, where in ("fork", forks & inside), ("other", ~forks & inside):
+            rows[f"bypass_{name}"] = (earlier.any(2) & where).sum(1), where.sum(1)
+            rows[f"entropy_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
+        # The length was decided first: end-of-text stands before something left of it.
+        end = rank.gather(1, lengths[:, None] - 1)[:, 0]
+        early = (end < rank.masked_fill(~body, -1).amax(1)) & (tokens == task.eos_id).any(1)
+        malformed = torch.tensor([not task.is_well_formed(task.text(t)) for t in tokens])
+        rows |= {"early_end": (early, one), "malformed": (malformed, one)}
+    return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
 
 def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch=1024, name=None):
-    """-> dict: correct (Q, n), nfe (float), n_forward, seconds, texts (Q lists of n), and measures,
+    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), n_forward, seconds, and measures:
     name -> (numerator, denominator), (Q,) each. `name` labels the progress bar; None: no bar."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
-    correct, nfe, texts, sums, n_forward, start = [], [], [], {}, 0, time.time()
+    correct, texts, nfe, sums, n_forward, start = [], [], [], {}, 0, time.time()
     chunk = max(1, rows_per_batch // n_samples)
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
         part = problems[i:i + chunk]
@@ -96,30 +92,31 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch
         shape = len(prompts), task.completion_length
         sample = generate(model, prompts.to(device), shape[1], decoder,
                           lambda: torch.rand(shape, generator=generator))
-        rows = [task.text(t) for t in sample.tokens.cpu()]
-        rows = [rows[j:j + n_samples] for j in range(0, len(rows), n_samples)]
-        correct += [[task.reward(t, p["answer"]) for t in row] for row, p in zip(rows, part)]
-        texts, nfe, n_forward = texts + rows, nfe + [sample.nfe.cpu()], n_forward + sample.n_forward
+        rows = [task.text(tokens) for tokens in sample.tokens.cpu()]
+        texts += [rows[j:j + n_samples] for j in range(0, len(rows), n_samples)]
+        correct += [[task.reward(t, p["answer"]) for t in row] for p, row in zip(part, texts[i:])]
+        nfe += sample.nfe.tolist()
+        n_forward += sample.n_forward
         for key, pair in measure(task, sample, decoder.block_length).items():
-            a, b = (x.reshape(-1, n_samples).sum(1) for x in pair)
-            sums.setdefault(key, ([], []))
-            sums[key][0].extend(a), sums[key][1].extend(b)
+            for total, x in zip(sums.setdefault(key, ([], [])), pair):
+                total.extend(x.reshape(-1, n_samples).sum(1))
     if n_samples > 1:
         sums["distinct"] = [len(set(row)) for row in texts], [1] * len(texts)
-    return {"correct": np.array(correct), "nfe": float(torch.cat(nfe).float().mean()), "texts": texts,
+    return {"correct": np.array(correct), "texts": texts, "nfe": float(np.mean(nfe)),
             "n_forward": n_forward, "seconds": time.time() - start, "measures": sums}
+
+
+def interval(*pair):
+    return {k: round(float(v), 5) for k, v in zip(("value", "low", "high"), bootstrap(*pair))}
 
 
 def result_rows(stage, decoder, result, seed, ks=(1,)):
     """-> (rows for results.csv, rows for measures.csv) of one evaluate()."""
-    key = {"stage": stage, "order": decoder.order, "selection": decoder.selection,
-           "block_length": decoder.block_length or "", "temperature": decoder.temperature, "seed": seed}
+    key = {"stage": stage, "order": decoder.order, "selection": decoder.selection, "block_length":
+           decoder.block_length or "", "temperature": decoder.temperature, "seed": seed}
     n_problems, n_samples = result["correct"].shape
-
-    def interval(*pair):
-        return {k: round(float(v), 5) for k, v in zip(("value", "low", "high"), bootstrap(*pair))}
-    rows = [{**key, "k": k, **interval(pass_at_k(result["correct"], k)), "nfe": round(result["nfe"], 4),
-             "n_problems": n_problems, "n_samples": n_samples} for k in ks]
+    rows = [{**key, "k": k, **interval(pass_at_k(result["correct"], k)), "n_samples": n_samples,
+             "n_problems": n_problems, "nfe": round(result["nfe"], 4)} for k in ks]
     return rows, [{**key, "measure": m, **interval(*p)} for m, p in result["measures"].items()]
 
 
@@ -132,37 +129,34 @@ def write_csv(path, columns, rows):
 
 
 def print_table(header, rows):
-    """Columns as wide as they need to be; the first one flush left."""
-    cells = [[str(c) for c in row] for row in [header, *rows]]
-    width = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    for row in cells:
-        print("  " + "  ".join(f"{c:<{w}}" if i == 0 else f"{c:>{w}}"
-                               for i, (c, w) in enumerate(zip(row, width))))
+    """Columns as wide as they need to be, the first flush left; a row may stop early."""
+    rows = [[str(c) for c in row] for row in [header, *rows]]
+    width = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
+    for first, *rest in rows:
+        print("  " + "  ".join([first.ljust(width[0])] +
+                               [c.rjust(w) for c, w in zip(rest, width[1:])]))
 
 
 def download(path):
-    """Fetch GSM8K's test file once; check it by hash. Raises OSError or ValueError, one line each."""
+    """Fetch GSM8K's test file, once, and check its hash. Raises OSError or ValueError."""
     if os.path.exists(path):
         return
     try:
         with urllib.request.urlopen(GSM8K_TEST, timeout=30) as response:
             data = response.read(2_000_000)
     except OSError as error:
-        raise OSError(f"could not download the test file ({error}); fetch {GSM8K_TEST} elsewhere and "
-                      f"put it at {path}, or name it with --data") from None
+        raise OSError(f"no download ({error}); get {GSM8K_TEST} elsewhere and put it at {path}, or "
+                      "name it with --data") from None
     if hashlib.sha256(data).hexdigest() != GSM8K_TEST_SHA256:
-        raise ValueError(f"{GSM8K_TEST} is not the file it was (SHA-256 differs); nothing was saved")
+        raise ValueError(f"{GSM8K_TEST} is not the file it was (SHA-256); nothing was saved")
     write_whole(path, data)
 
 
 def main(argv=None):
     parser = Parser("Accuracy or pass@k of a checkpoint, in any decoding order.")
-    parser.add_argument("--checkpoint", default="out/justgrpo.pt", help="made by train.py")
-    parser.add_argument("--data", help="a GSM8K file (JSON lines); none: the checkpoint's own test split")
     parser.add_argument("--download", action="store_true",
                         help="fetch the official GSM8K test file to gsm8k_test.jsonl and use it")
     parser.add_argument("--limit", type=int, default=400, help="how many problems")
-    parser.add_argument("--samples", type=int, default=1, help="completions a problem")
     parser.add_argument("--k", default="1", help="pass@k for these k, as in 1,2,4")
     parser.add_argument("--csv", help="write the rows to this file")
     add_decoder_flags(parser)
@@ -171,35 +165,31 @@ def main(argv=None):
         if args.download:
             args.data = args.data or "gsm8k_test.jsonl"
             download(args.data)
-        if args.limit < 1 or args.samples < 1:
-            raise ValueError("--limit and --samples must be 1 or more")
-        ks = [int(k) for k in args.k.split(",") if k.strip().isdigit()]
-        if not ks or len(ks) != len(args.k.split(",")) or not 1 <= min(ks) <= max(ks) <= args.samples:
+        model, task, info, decoder = load_from_flags(args)
+        ks = [int(k) if k.strip().isdigit() else 0 for k in args.k.split(",")]
+        if not 1 <= min(ks) <= max(ks) <= args.samples:
             raise ValueError(f"--k {args.k}: expected whole numbers from 1 to --samples "
                              f"({args.samples}), as in 1,2,4")
-        model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
-        task = load_task(description, args.data)
-        decoder = decoder_from(args, task.completion_length)
-        n = min(args.limit, task.size("test") or args.limit)
-        problems = task.problems("test", 0, n)
-        task.prompts([p["question"] for p in problems])
-        if args.csv and not os.access(os.path.dirname(args.csv) or ".", os.W_OK):
-            raise ValueError(f"--csv {args.csv}: its folder can't be written to")
+        if args.limit < 1:
+            raise ValueError("--limit must be 1 or more")
+        problems = task.problems("test", 0, min(args.limit, task.size("test") or args.limit))
+        task.prompts([p["question"] for p in problems])     # a prompt too long is refused here
+        if args.csv:
+            write_csv(args.csv, RESULT_COLUMNS, [])         # and a file that can't be written
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    for split, count in getattr(task, "too_long", {}).items():
-        print(f"{count} {split} rows are longer than {task.prompt_length} tokens and left out")
+    for split, n in getattr(task, "too_long", {}).items():
+        print(f"{n} {split} rows do not fit this model's canvas and are left out")
     result = evaluate(model, task, problems, decoder, args.samples, args.seed, name="decoding")
     rows, measures = result_rows(info["stage"], decoder, result, args.seed, ks)
-    print_table(["pass@k", "value", "95 % interval"], [
-        [row["k"], f"{row['value']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"] for row in rows])
+    named = [(f"pass@{r['k']}", r) for r in rows] + [(m["measure"], m) for m in measures]
     print_table(["measure", "value", "95 % interval"], [
-        [m["measure"], f"{m['value']:.3f}", f"{m['low']:.3f} to {m['high']:.3f}"] for m in measures])
-    print(f"{len(problems)} problems x {args.samples}, {decoder.order}, {decoder.selection}: "
+        [name, f"{r['value']:.3f}", f"{r['low']:.3f} to {r['high']:.3f}"] for name, r in named])
+    print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
           f"{result['nfe']:.1f} forward evaluations a row, {result['seconds']:.1f} s")
     wrong = [(p, t[0]) for p, t, c in zip(problems, result["texts"], result["correct"]) if not c[0]]
-    for problem, text in wrong[:3]:     # what goes wrong tells more than how often
-        print(f"wrong: {problem['question'].strip()!r} -> {text!r}, it is {problem['answer']}")
+    for p, text in wrong[:3]:       # what goes wrong tells more than how often
+        print(f"wrong: {p['question'].strip()!r} -> {text!r}, it is {p['answer']}")
     if args.csv:
         write_csv(args.csv, RESULT_COLUMNS, rows)
 

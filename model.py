@@ -1,17 +1,16 @@
 """The network: a masked-diffusion language model (LLaDA in miniature), its loss, its checkpoints.
 
 It is a GPT with three differences:
-1. no causal mask: every position sees the whole canvas, to its left and to its right;
-2. a MASK token: the network reads a canvas in which some tokens are hidden, and its output at
-   position i is a distribution for position i itself (not for the next token);
-3. the loss: hide each completion token with probability t, t ~ U(0, 1], and weight the
-   cross-entropy at the hidden ones by 1/t. In expectation this is the negative log-likelihood
-   averaged over every order of filling in (LLaDA, arXiv 2502.09992, eq. 3; test_model.py).
+1. no causal mask: every position sees the whole canvas, left and right;
+2. a MASK token: the input is a canvas with some tokens hidden, and the output at position i is a
+   distribution for position i itself, not for the next one;
+3. the loss: hide each completion token with probability t ~ U(0, 1] and weight the cross-entropy at
+   the hidden ones by 1/t. In expectation that is the negative log-likelihood averaged over every
+   order of filling in (LLaDA, arXiv 2502.09992, eq. 3; a test proves it).
 
-There is no time input: the number of masks on the canvas already says how far along it is.
-Parameter names are LLaDA's (wte, blocks.0.q_proj, ..., ln_f, ff_out), so that published weights
-load by dropping a prefix. Legend: B rows, P prompt length, L completion length, V vocabulary,
-S = P + L the canvas, C = n_embd, H heads.
+There is no time input: the number of masks says how far along a canvas is. Parameter names are
+LLaDA's (wte, blocks.0.q_proj, ..., ln_f, ff_out). Legend: B rows, P prompt length, L completion
+length, S = P + L the canvas, V vocabulary, C = n_embd, H heads.
 """
 import io
 import os
@@ -40,35 +39,21 @@ class ModelConfig:
 class Block(nn.Module):
     def __init__(self, config):
         super().__init__()
-        c, h = config.n_embd, config.n_hidden
-        self.n_head = config.n_head
-        self.attn_norm = nn.RMSNorm(c, eps=config.norm_eps)
-        self.q_proj = nn.Linear(c, c, bias=False)
-        self.k_proj = nn.Linear(c, c, bias=False)
-        self.v_proj = nn.Linear(c, c, bias=False)
-        self.attn_out = nn.Linear(c, c, bias=False)
-        self.ff_norm = nn.RMSNorm(c, eps=config.norm_eps)
-        self.ff_proj = nn.Linear(c, h, bias=False)   # the gate of SwiGLU
-        self.up_proj = nn.Linear(c, h, bias=False)
+        c, h, self.n_head = config.n_embd, config.n_hidden, config.n_head
+        self.attn_norm, self.ff_norm = (nn.RMSNorm(c, eps=config.norm_eps) for _ in range(2))
+        self.q_proj, self.k_proj, self.v_proj, self.attn_out = (
+            nn.Linear(c, c, bias=False) for _ in range(4))
+        self.ff_proj, self.up_proj = (nn.Linear(c, h, bias=False) for _ in range(2))   # SwiGLU
         self.ff_out = nn.Linear(h, c, bias=False)
 
     def forward(self, x, cos, sin):  # (B, S, C) -> (B, S, C)
         h = self.attn_norm(x)
         q, k, v = (f(h).unflatten(-1, (self.n_head, -1)).transpose(1, 2)       # (B, H, S, C/H)
                    for f in (self.q_proj, self.k_proj, self.v_proj))
-        y = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
         x = x + self.attn_out(y.transpose(1, 2).flatten(-2))                   # (B, S, C)
         h = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(h)) * self.up_proj(h))
-
-
-def attend(q, k, v):
-    """Bidirectional attention, (B, H, S, C/H) each. Written out on a CPU, where the backward of the
-    fused kernel is the slower one at this size; fused elsewhere."""
-    if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v)
-    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5                     # (B, H, S, S)
-    return scores.softmax(-1) @ v
 
 
 def rotate(x, cos, sin):
@@ -86,15 +71,14 @@ class MaskedDiffusionLM(nn.Module):
         self.ln_f = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.ff_out = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         half = config.n_embd // config.n_head // 2
-        frequency = config.rope_theta ** (-torch.arange(half).float() / half)
+        frequency = config.rope_theta ** (-torch.arange(half) / half)
         angle = torch.arange(config.max_length)[:, None] * frequency           # (max_length, half)
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
-        for name, p in self.named_parameters():
-            if p.ndim == 2:
-                # Projections into the residual stream start at zero: a block begins as the identity.
-                residual = name.endswith("attn_out.weight") or "blocks" in name and "ff_out" in name
-                nn.init.normal_(p, std=0.0 if residual else p.shape[1] ** -0.5)
+        for block in self.blocks:       # each block starts as the identity
+            nn.init.zeros_(block.attn_out.weight)
+            nn.init.zeros_(block.ff_out.weight)
+        nn.init.normal_(self.wte.weight, std=config.n_embd ** -0.5)
         nn.init.normal_(self.ff_out.weight, std=0.02)
 
     def forward(self, tokens):  # (B, S) token ids -> (B, S, V) logits, float32
@@ -131,17 +115,14 @@ def diffusion_loss(model, prompt, completion, t, is_masked):
     return (nll * is_masked / t[:, None]).sum() / completion.numel()
 
 
-# ----------------------------------------------------------------------------------------------
-# checkpoints: one dict of plain types, so that torch.load(weights_only=True) can read it
+# ----------------------------------------------------------------------------------- checkpoints
 
-FORMAT, VERSION = "flexibility-trap checkpoint", 1
+FORMAT = "flexibility-trap checkpoint, version 1"
 
 
 def write_whole(path, data):
-    """Write bytes under a temporary name, then rename: a reader finds the old file or the new one,
-    never half of one."""
-    folder = os.path.dirname(path) or "."
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(path) + ".")
+    """Write bytes under a temporary name, then rename: never half a file."""
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".")
     try:
         with os.fdopen(handle, "wb") as f:
             f.write(data)
@@ -155,34 +136,28 @@ def write_whole(path, data):
 
 
 def save_checkpoint(path, model, task, **info):
-    """task: what data.load_task needs to read and write this model's text; info: plain values."""
-    weights = {k: v.detach().cpu() for k, v in model.state_dict().items()}
-    buffer = io.BytesIO()   # by way of memory: the bytes then do not depend on the file's name
-    torch.save({"format": FORMAT, "version": VERSION, "config": asdict(model.config),
-                "model": weights, "task": task, "info": info}, buffer)
+    """One dict of plain types. task: what data.load_task needs; info: plain values."""
+    weights = {name: w.detach().cpu() for name, w in model.state_dict().items()}
+    buffer = io.BytesIO()   # so that the bytes don't depend on the file's name
+    torch.save({"format": FORMAT, "config": asdict(model.config), "model": weights, "task": task,
+                "info": info}, buffer)
     write_whole(path, buffer.getvalue())
 
 
 def load_checkpoint(path, device="cpu"):
-    """-> (model in eval mode, task dict, info dict).
-
-    Raises OSError if the file can't be opened, ValueError (one line) if it is no checkpoint of ours.
-    """
+    """-> (model in eval mode, task dict, info dict). Raises OSError if the file can't be opened,
+    ValueError, in one line, if it is no checkpoint of ours."""
     with open(path, "rb") as f:
         try:
             saved = torch.load(f, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds here; all mean the same to a user
-            raise ValueError(f"{path} is damaged or no checkpoint ({type(error).__name__}); "
-                             "make one with: python train.py") from None
+        except Exception as error:      # torch raises half a dozen kinds; all mean the same here
+            raise ValueError(f"{path} is damaged or no checkpoint ({type(error).__name__}); make "
+                             "one with: python train.py") from None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of this project; make one with: python train.py")
-    if saved.get("version") != VERSION:
-        raise ValueError(f"{path} has checkpoint version {saved.get('version')}, this code reads "
-                         f"{VERSION}; train again with: python train.py")
+        raise ValueError(f"{path} is no {FORMAT}; make one with: python train.py")
     try:
         model = MaskedDiffusionLM(ModelConfig(**saved["config"]))
         model.load_state_dict(saved["model"])
-        task, info = saved["task"], saved["info"]
+        return model.eval().to(device), saved["task"], saved["info"]
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    return model.eval().to(device), task, info
