@@ -7,13 +7,11 @@ running value after each operation, and ends in GSM8K's own "#### N":
     | 11 -8 -> 3| +1 -> 4| *3 -> 12| -2 -> 10| +1 -> 11| -9 -> 2 #### 2     every step written
     | #### 2                                                                "in the head"
 
-At every bar the text forks: it goes on with one more step, or it jumps to "####" (with probability
-`direct` at the start, `skip` later). Both are correct text, and the final number is always right,
-but only a text with all steps makes it easy to tell. So the token at a fork is truly uncertain,
-everything else follows, and we know which is which.
-
-A problem is a pure function of (split, index): no files, no state. GSM8K itself, and a task of your
-own, come behind the same five names (class Task).
+At every bar the text forks: it goes on with one more step, or jumps to "####" (with probability
+`direct` at the start, `skip` later). Both are correct text and end in the right number, but only a
+text with all steps makes it easy to tell. So the token at a fork is truly uncertain, everything
+else follows, and we know which is which. GSM8K itself, and a task of your own, come behind the same
+five names (class Task).
 """
 import base64
 import json
@@ -27,8 +25,6 @@ import tiktoken
 import torch
 
 MASK, EOS = "<|mask|>", "<|endoftext|>"
-
-# --------------------------------------------------------------------------- answers and reward
 
 # GSM8K's own expression is `#### (\-?[0-9\.\,]+)`: first match, commas removed, compared as text.
 # We differ in three ways: 1. a dollar sign may stand before the number; 2. a full stop or comma
@@ -53,12 +49,10 @@ def exact_match(text, answer):
     return float(found is not None and found == Decimal(answer))
 
 
-# ------------------------------------------------------------------------------------ tokenizers
-
 def make_tokenizer(pieces, pattern):
-    """A tiktoken encoding built in memory (its get_encoding() would download): the 256 bytes, then
-    `pieces` (bytes, in merge order), then MASK and end-of-text. `pattern` splits text into words; a
-    word that is a piece becomes one token, another one falls to smaller pieces or bytes."""
+    """A tiktoken encoding built in memory (get_encoding would download): the 256 bytes, `pieces`
+    (bytes, in merge order), MASK and end-of-text. `pattern` splits text into words; one that is a
+    piece becomes one token, another falls to smaller pieces or bytes."""
     ranks = {bytes([i]): i for i in range(256)}
     for piece in pieces:
         ranks.setdefault(piece, len(ranks))
@@ -72,9 +66,8 @@ GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"
 
 
 def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
-    """Byte-pair encoding (Sennrich et al. 2016): n_merges times, fuse the most frequent adjacent
-    pair; -> the fused pieces in order. Counts are kept per distinct word and updated only for the
-    words that a merge touches: 4 MB take seconds."""
+    """Byte-pair encoding (Sennrich et al. 2016): n_merges times, fuse the most frequent pair of
+    neighbours; -> the fused pieces in order. Only the words that a merge touches are recounted."""
     words = Counter(re.findall(pattern, text)).items()
     words = [([bytes([b]) for b in word.encode()], n) for word, n in words]
     counts, places, pieces = Counter(), defaultdict(set), []
@@ -103,8 +96,6 @@ def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
         del counts[best]
     return pieces
 
-
-# ----------------------------------------------------------------------------------------- tasks
 
 class Task:
     """What the scripts need of a task. For your own: subclass, set `name`, `tokenizer`,
@@ -141,23 +132,21 @@ class Task:
         return [self.problem(split, start + i) for i in range(n)]
 
     def prompts(self, questions, length=None):
-        """B strings -> (B, P) with end-of-text on the left: all questions end at the same place.
-        Raises ValueError if one is longer than `length` (default: prompt_length)."""
-        rows, length = self.tokenize(questions, length or self.prompt_length)
-        return torch.tensor([[self.eos_id] * (length - len(row)) + row for row in rows])
+        """B strings -> (B, P) with end-of-text on the left: all questions end at the same place."""
+        return self.canvas(questions, length or self.prompt_length, left=True)
 
     def completions(self, solutions):
-        """B strings -> (B, L) with end-of-text on the right. Raises ValueError if one is longer."""
-        rows, length = self.tokenize(solutions, self.completion_length)
-        return torch.tensor([row + [self.eos_id] * (length - len(row)) for row in rows])
+        """B strings -> (B, L) with end-of-text on the right."""
+        return self.canvas(solutions, self.completion_length, left=False)
 
-    def tokenize(self, texts, length):
+    def canvas(self, texts, length, left):
+        """Raises ValueError if a text has more than `length` tokens."""
         rows = [self.tokenizer.encode_ordinary(text) for text in texts]
-        longest = max(len(row) for row in rows)
-        if longest > length:
-            raise ValueError(f"a text of {longest} tokens, where {length} fit: shorten it, or use "
-                             "the task's own words (others cost a token a letter)")
-        return rows, length
+        if max(len(row) for row in rows) > length:
+            raise ValueError(f"a text of {max(map(len, rows))} tokens, where {length} fit: shorten "
+                             "it, or use the task's own words (others cost a token a letter)")
+        pads = [[self.eos_id] * (length - len(row)) for row in rows]
+        return torch.tensor([pad + row if left else row + pad for row, pad in zip(rows, pads)])
 
     def text(self, completion):
         """Token ids of one completion -> its text up to the first end-of-text, without MASK."""
@@ -168,11 +157,8 @@ class Task:
 
 NAMES = ["Bob", "Ann", "Tom", "Sue", "Max", "Eva", "Sam", "Kim"]
 VERBS = {"gets": ("+", range(1, 10)), "gives": ("-", range(1, 10)), "times": ("*", range(2, 4))}
+OPERATE = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
 LARGEST = 12
-
-
-def operate(value, sign, n):
-    return value + n if sign == "+" else value - n if sign == "-" else value * n
 
 
 class Toy(Task):
@@ -202,12 +188,11 @@ class Toy(Task):
             name, start = rng.choice(NAMES), rng.randint(1, LARGEST)
             story, steps, value = [], [], start
             for _ in range(self.n_steps):   # a verb, then an operand that keeps 0 <= value <= 12
-                fits = {verb: [n for n in operands if 0 <= operate(value, sign, n) <= LARGEST]
+                fits = {verb: [n for n in operands if 0 <= OPERATE[sign](value, n) <= LARGEST]
                         for verb, (sign, operands) in VERBS.items() if value or sign != "*"}
-                fits = {verb: operands for verb, operands in fits.items() if operands}
-                verb = rng.choice(list(fits))
+                verb = rng.choice([verb for verb in fits if fits[verb]])
                 n, sign = rng.choice(fits[verb]), VERBS[verb][0]
-                value = operate(value, sign, n)
+                value = OPERATE[sign](value, n)
                 story.append(f"{verb} {n}")
                 steps.append((f"{sign}{n}", value))
             # The story's hash decides its split, whoever asks: splits can't overlap.
@@ -253,6 +238,8 @@ def read_jsonl(path, after_question="\n"):
     problems = []
     with open(path, "rb") as f:
         lines = f.read().splitlines()
+    if not lines:
+        raise ValueError(f'{path} is empty; expected one {{"question", "answer"}} a line')
     for i, line in enumerate(lines, 1):
         wanted = f'{path}, line {i}: expected {{"question": "...", "answer": "... #### 42"}}'
         try:
@@ -265,8 +252,6 @@ def read_jsonl(path, after_question="\n"):
             raise ValueError(f"{wanted}, found no question or no number after ####")
         problems.append({"question": question + after_question, "solution": solution,
                          "answer": str(answer)})
-    if not problems:
-        raise ValueError(f'{path} is empty; expected one {{"question", "answer"}} a line')
     return problems
 
 

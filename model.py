@@ -99,8 +99,7 @@ class MaskedDiffusionLM(nn.Module):
 def draw_masks(n_rows, length, generator=None):
     """The forward process. Returns t (B,) in (0, 1] and is_masked (B, L), each True with
     probability t. t is stratified: one draw in each of B equal slices, which evens out the loss."""
-    u = torch.rand(n_rows, generator=generator)
-    t = 1 - (torch.arange(n_rows) + u) / n_rows
+    t = (torch.arange(n_rows) + (1 - torch.rand(n_rows, generator=generator))) / n_rows
     return t, torch.rand(n_rows, length, generator=generator) < t[:, None]
 
 
@@ -114,8 +113,6 @@ def diffusion_loss(model, prompt, completion, t, is_masked):
     nll = F.cross_entropy(logits.transpose(1, 2), completion, reduction="none")  # (B, L)
     return (nll * is_masked / t[:, None]).sum() / completion.numel()
 
-
-# ----------------------------------------------------------------------------------- checkpoints
 
 FORMAT = "flexibility-trap checkpoint, version 1"
 
@@ -159,5 +156,6 @@ def load_checkpoint(path, device="cpu"):
         model = MaskedDiffusionLM(ModelConfig(**saved["config"]))
         model.load_state_dict(saved["model"])
         return model.eval().to(device), saved["task"], saved["info"]
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+    except Exception as error:          # whatever is wrong inside it
+        reason = f"{type(error).__name__}: {str(error)[:60]!r}"
+        raise ValueError(f"{path} is damaged ({reason})") from None

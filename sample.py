@@ -39,8 +39,8 @@ SELECTIONS = {
 
 @dataclass(frozen=True)
 class Decoder:
-    """An order, a selection with its value, and blocks of `block_length` positions that are finished
-    from left to right (None: one block). Raises ValueError for what means nothing."""
+    """An order, a selection with its value, and blocks of block_length positions, finished from
+    left to right (None: one block). Raises ValueError for a combination that means nothing."""
     order: str = "left_to_right"
     select: str = "k"
     value: float = 1
@@ -104,7 +104,7 @@ def generate(model, prompts, length, decoder, uniform=None):
         masked = tokens == config.mask_id
         canvas = torch.cat([prompts[alive], tokens], dim=1)                          # (A, P+L)
         canvas, state = canvas.unique(dim=0, return_inverse=True)                    # U distinct
-        logp = evaluate_states(model, canvas, L)                                     # (U, L, V)
+        logp = torch.cat([model(c)[:, -L:].log_softmax(-1) for c in canvas.split(512)])  # (U, L, V)
         p = logp.exp()
         top, entropy = p.amax(-1)[state], torch.special.entr(p).sum(-1)[state]       # (A, L)
         drawn = draw(logp, decoder.temperature, state, uniform().to(device)[alive])  # (A, L)
@@ -125,17 +125,13 @@ def generate(model, prompts, length, decoder, uniform=None):
     return out
 
 
-def evaluate_states(model, canvas, length, chunk_size=512):
-    """(U, P+L) -> untempered log-probabilities of the completion's positions, (U, L, V)."""
-    return torch.cat([model(c)[:, -length:].log_softmax(-1) for c in canvas.split(chunk_size)])
-
-
 def draw(logp, temperature, state, u):
     """One token a position from p^(1/T), by inverting the cumulative distribution at u.
     logp (U, L, V), state (A,) says which of the U each row is in, u (A, L) -> (A, L)."""
     if temperature == 0:
         return logp.argmax(-1)[state]
-    cdf = (logp / temperature).softmax(-1).cumsum(-1)
+    shifted = logp - logp.amax(-1, keepdim=True)        # no overflow at tiny temperatures
+    cdf = (shifted / temperature).softmax(-1).cumsum(-1)
     cdf = cdf / cdf[..., -1:]       # ends at exactly 1, so that u < 1 always falls inside
     return (cdf[state] <= u[..., None]).sum(-1)
 
@@ -145,7 +141,7 @@ def position_score(order, step, p, top, entropy, state, drawn_logp, permutation)
     if order == "left_to_right":
         return -torch.arange(p.shape[1], device=p.device).float().expand(len(state), -1)
     if order == "confidence":       # of the token that was drawn: the draws choose the position
-        return drawn_logp
+        return drawn_logp.exp()
     if order == "random":
         return permutation
     if order == "margin":
@@ -178,9 +174,8 @@ def select(decoder, score, top, entropy, candidate):
         take = n <= decoder.value
     elif decoder.select in ("threshold", "fork"):
         take = top >= decoder.value
-    elif decoder.select == "factor":    # the largest n that passes, even where a smaller one fails
-        passes = ((n + 1) * (1 - top) < decoder.value) & real
-        take = passes.int().flip(1).cummax(1).values.flip(1).bool()
+    elif decoder.select == "factor":    # max p falls along n, so what passes is a prefix
+        take = (n + 1) * (1 - top) < decoder.value
     else:                               # entropies rise: the n-th is the largest of the first n
         take = entropy.cumsum(1) - entropy <= decoder.value
     return torch.zeros_like(candidate).scatter(1, order, (take | (n == 1)) & real)
@@ -196,8 +191,6 @@ def text_length(tokens, eos_id):
     """(B, L) -> (B,) tokens up to and including the first end-of-text (L if there is none)."""
     return ((tokens == eos_id).cumsum(1) == 0).sum(1).add(1).clamp(max=tokens.shape[1])
 
-
-# ------------------------------------------------- the command line, shared with eval_gsm8k.py
 
 class Parser(argparse.ArgumentParser):
     """Shows defaults in --help, and says what is wrong in one line, exit status 2."""

@@ -32,7 +32,7 @@ from sample import Decoder, Parser, generate, pick_device
 
 # The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
 FLAGS = {
-    "steps": (1600, 60, 2000, 10, "pretraining steps"),
+    "steps": (2200, 60, 2000, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
     "width": (128, 64, 192, 64, "of the network, a multiple of 8"),
@@ -62,23 +62,22 @@ STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
 def show_task(args, task):
     print("\n== Act 1: the task ==")
     for problem in task.problems("test", 0, 3):
-        texts = [problem["solution"]] if not task.n_steps else [
-            mark_forks(task, task.solution(problem, n)) for n in (task.n_steps, 0)]
-        print("\n  " + "\n    ".join("\n".join([problem["question"].strip(), *texts]).split("\n")))
-    sizes = [f"{s} {task.size(s) or 'endless'}" for s in ("train", "validation", "test")]
+        print("\n  " + problem["question"].strip())
+        for n in (task.n_steps, 0) if task.n_steps else ():
+            ids = task.completions([task.solution(problem, n)])
+            marks = ["|" * int(fork) for fork in task.forks(ids)[0]]
+            print("    " + "".join(mark + task.text([i]) for mark, i in zip(marks, ids[0])))
+        if not task.n_steps:
+            print("    " + problem["solution"].replace("\n", "\n    "))
     print(f"\n  prompt {task.prompt_length} tokens, completion {task.completion_length}, vocabulary"
           f" {task.tokenizer.n_vocab}; seed {args.seed}")
-    print(f"  problems: {', '.join(sizes)}; no problem is in two splits")
-    for split, n in getattr(task, "too_long", {}).items():
-        print(f"  {n} {split} rows are too long for this canvas and left out")
+    for split in ("train", "validation", "test"):
+        left_out = getattr(task, "too_long", {}).get(split, 0)
+        print(f"  {split}: {task.size(split) or 'endless'} problems, none of them in another split"
+              + f"; {left_out} rows are too long for this canvas and left out" * (left_out > 0))
     print("Look at the bars: there the text either goes on or jumps to the answer; both are right."
           if task.n_steps else "Which tokens are forks is not known here: what needs that (the "
           "probes of act 2, bypass and entropy at forks) is left out.")
-
-
-def mark_forks(task, text):
-    ids = task.completions([text])
-    return "".join("|" * fork + task.text([i]) for i, fork in zip(ids[0], task.forks(ids)[0]))
 
 
 def pretrain(args, task, tables):
@@ -106,6 +105,7 @@ def pretrain(args, task, tables):
         with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
             loss = diffusion_loss(model, prompt, completion, t, is_masked)
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)     # 1/t has a long tail
         # Warm up over 50 steps, hold, fall to zero over the last half.
         scale = min((step + 1) / 50, 1, 2 * (args.steps - step) / args.steps)
         for optimizer, peak in zip(optimizers, peaks):
@@ -138,9 +138,8 @@ def probe(args, task, model, tables):
     same = np.mean([p["answer"] == common for p in task.problems("test", 0, args.problems)])
     print(f"  held-out masked NLL {nll:.3f} nats a token ({len(problems)} problems); always "
           f"answering {common} would be right {same:.1%} of the time")
-    rows = {"masked_nll": nll, "majority_answer": same}
-    if task.n_steps:
-        rows.update(probe_steps(args, task, model, problems, prompt))
+    rows = {"masked_nll": nll, "majority_answer": same,
+            **(probe_steps(args, task, model, problems, prompt) if task.n_steps else {})}
     record(args, tables, "measures", [{"stage": "base", "measure": name, "seed": args.seed,
                                        "value": round(float(v), 5)} for name, v in rows.items()])
     right = np.mean([v for name, v in rows.items() if name.startswith("next_value")] or [1])
@@ -162,16 +161,15 @@ def probe_steps(args, task, model, problems, prompt):
         right = (p.argmax(-1) == text[:, at]).float().mean().item()
         return {"right": right, "go on": 1 - p[:, task.hash_id].mean().item()}
     n, fork = task.n_steps, task.fork_position
-    value = [predict(n, 3 * s + 3)["right"] for s in range(n)]
-    go_on = [predict(n, fork(s))["go on"] for s in range(n)]
-    answer = [predict(s, fork(s) + 1)["right"] for s in range(n + 1)]
-    true = [1 - task.direct] + [1 - task.skip] * (n - 1)
-    print_table(["at step", *range(n + 1)], [[name, *(f"{v:.3f}" for v in vs)] for name, vs in [
-        ("next value right, given a correct prefix", value), ("P(go on) at the fork", go_on),
-        ("   its true rate", true), ("answer right after that many steps", answer)]])
-    print("Look at the first row against the last: steps are easy, the answer in the head is not.")
-    return {f"{name}_{s}": v for name, vs in (("next_value", value), ("go_on", go_on),
-                                              ("answer_in_head", answer)) for s, v in enumerate(vs)}
+    rows = {"next_value": [predict(n, 3 * s + 3)["right"] for s in range(n)],
+            "go_on": [predict(n, fork(s))["go on"] for s in range(n)],
+            "true_go_on": [1 - task.direct] + [1 - task.skip] * (n - 1),
+            "answer_in_head": [predict(s, fork(s) + 1)["right"] for s in range(n + 1)]}
+    print_table(["at step", *range(n + 1)],
+                [[name, *(f"{v:.3f}" for v in values)] for name, values in rows.items()])
+    print("next_value: right, given a correct prefix; go_on: probability at the fork, beside its true "
+          "rate;\nanswer_in_head: right after that many steps. Look at the first row and the last.")
+    return {f"{name}_{s}": v for name, values in rows.items() for s, v in enumerate(values)}
 
 
 def measure_all(args, task, model, tables, stage, decoders, n_problems, n_samples=1, ks=(1,)):
@@ -281,8 +279,8 @@ def compare(args, before, after, tables):
         record(args, tables, "measures", [{**key, "measure": "gain", **gain}])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE", "after",
                  "tokens/NFE", "after"], table)
-    print(f"  {args.problems} problems. Look at the parallel decoders: no rollout was ever made in "
-          "their order.\n  (A base that jumps to its answer needs few evaluations: compare tokens/NFE.)")
+    print(f"  {args.problems} problems. Look at the parallel decoders: no rollout had their order."
+          "\n  (A base that jumps to its answer needs few evaluations: compare tokens/NFE.)")
 
 
 def record(args, tables, name, rows):
@@ -366,17 +364,16 @@ def prepare(args, task):
     if bool(args.data) != bool(args.test):
         raise ValueError("--data and --test go together: GSM8K's training file and its test file")
     task = task or (GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Toy())
+    model, base = None, f"{args.out}/base.pt"
+    if args.stage in ("trap", "grpo"):
+        if not os.path.exists(base):
+            raise ValueError(f"{base} is missing; make it with --stage pretrain, or all")
+        model, description, _ = load_checkpoint(base, args.device)
+        if description != task.describe():
+            raise ValueError(f"{base} was trained on another task ({description['name']}): give "
+                             "the --data and --test of its pretraining, or none for the toy")
     os.makedirs(args.out, exist_ok=True)
     write_whole(f"{args.out}/summary.json", b"{}")      # fails now rather than after an hour
-    if args.stage in ("pretrain", "all"):
-        return task, None
-    if not os.path.exists(f"{args.out}/base.pt"):
-        raise ValueError(f"{args.out}/base.pt is missing; make it with: python train.py --stage "
-                         f"pretrain --out {args.out}")
-    model, description, _ = load_checkpoint(f"{args.out}/base.pt", args.device)
-    if description != task.describe():
-        raise ValueError(f"{args.out}/base.pt was trained on another task ({description['name']}): "
-                         "give the --data and --test of its pretraining, or none for the toy")
     return task, model
 
 

@@ -1,0 +1,121 @@
+"""README.md's tables, from the rows of `python train.py --seed S --out assets/seed-S`.
+
+    python experiments/tables.py            print them
+    python experiments/tables.py --write    put them into README.md, between its markers
+
+tests/test_readme.py fails if README.md and the rows differ.
+"""
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAP = [("left_to_right", ""), ("confidence", ""), ("confidence", "8"), ("top_probability", ""),
+        ("random", "")]
+GREEDY = [("left_to_right", "k=1", ""), ("confidence", "k=1", ""), ("confidence", "k=1", "8")] + [
+    ("top_probability", s, "") for s in ("threshold=0.9", "entropy_bound=0.1", "k=2", "k=4")]
+
+
+def load(folder):
+    tables = {}
+    for name in ("results", "measures"):
+        with open(folder / f"{name}.csv", encoding="utf-8", newline="") as f:
+            tables[name] = list(csv.DictReader(f))
+    return tables | {"summary": json.loads((folder / "summary.json").read_text(encoding="utf-8"))}
+
+
+def pick(rows, **want):
+    """The one row with these values."""
+    found = [r for r in rows if all(r[k] == v for k, v in want.items())]
+    assert len(found) == 1, f"{len(found)} rows with {want}"
+    return found[0]
+
+
+def name(order, selection, block):
+    block = f", blocks of {block}" if block else ", one block"
+    return (order + block * (order not in ("left_to_right", "random"))
+            + f", {selection}" * (selection != "k=1"))
+
+
+def with_interval(row, sign="", digits=2):
+    return " ".join([f"{float(row['value']):{sign}.{digits + 1}f}",
+                     f"[{float(row['low']):{sign}.{digits}f}, {float(row['high']):{sign}.{digits}f}]"])
+
+
+def markdown(header, rows):
+    return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in [header, ["---"] * len(header), *rows])
+
+
+def trap_table(seeds, stage):
+    """pass@k by order and seed, with distinct completions, bypass and entropy at forks."""
+    rows = []
+    for seed, t in seeds.items():
+        for order, block in TRAP:
+            key = dict(stage=stage, order=order, block_length=block, temperature="0.6")
+            cells = [with_interval(pick(t["results"], k=k, **key)) for k in ("1", "4", "32")]
+            extra = [f"{float(pick(t['measures'], measure=m, **key)['value']):.2f}"
+                     for m in ("distinct", "bypass_fork", "entropy_fork")]
+            rows.append([seed, name(order, "k=1", block), *cells, *extra])
+    return markdown(["seed", "order", "pass@1", "pass@4", "pass@32", "distinct of 32", "forks bypassed",
+                     "entropy at forks"], rows)
+
+
+def rl_table(seeds):
+    """Greedy accuracy before and after, paired gain, tokens an evaluation."""
+    rows = []
+    for order, selection, block in GREEDY:
+        for seed, t in seeds.items():
+            key = dict(order=order, selection=selection, block_length=block, temperature="0.0")
+            accuracy = [f"{float(pick(t['results'], stage=s, **key)['value']):.3f}"
+                        for s in ("base", "justgrpo")]
+            gain = with_interval(pick(t["measures"], stage="justgrpo", measure="gain", **key), "+")
+            speed = [f"{float(pick(t['measures'], stage=s, measure='tokens_per_evaluation', **key)['value']):.2f}"
+                     for s in ("base", "justgrpo")]
+            nfe = [f"{float(pick(t['results'], stage=s, **key)['nfe']):.1f}" for s in ("base", "justgrpo")]
+            rows.append([name(order, selection, block), seed, *accuracy, gain, " -> ".join(nfe),
+                         " -> ".join(speed)])
+    return markdown(["greedy decoder", "seed", "base", "JustGRPO", "gain, paired", "NFE",
+                     "tokens per NFE"], rows)
+
+
+def base_table(seeds):
+    """The bases, and the seconds of each act."""
+    rows = []
+    for seed, t in seeds.items():
+        def value(measure):
+            return float(pick(t["measures"], stage="base", measure=measure, order="")["value"])
+        steps = sum(value(f"next_value_{s}") for s in range(6)) / 6
+        go_on = ", ".join(f"{value(f'go_on_{s}'):.2f}" for s in range(6))
+        answer = ", ".join(f"{value(f'answer_in_head_{s}'):.2f}" for s in range(7))
+        ltr = [float(pick(t["results"], stage=s, order="left_to_right", temperature="0.6", k="1")["value"])
+               for s in ("base", "justgrpo")]
+        seconds = t["summary"]["seconds"]
+        rows.append([seed, f"{steps:.3f}", go_on, answer, f"{ltr[0]:.3f} -> {ltr[1]:.3f}",
+                     f"{sum(seconds.values()):.0f} ({seconds['pretraining']:.0f})"])
+    return markdown(["seed", "next value", "P(go on) at forks 0-5", "answer after 0-6 steps",
+                     "left to right pass@1, T=0.6", "seconds (pretraining)"], rows)
+
+
+def all_tables():
+    folders = sorted((ROOT / "assets").glob("seed-*"), key=lambda f: int(f.name.split("-")[1]))
+    seeds = {f.name.split("-")[1]: load(f) for f in folders}
+    return {"base": base_table(seeds), "trap": trap_table(seeds, "base"), "rl": rl_table(seeds),
+            "after": trap_table(seeds, "justgrpo")}
+
+
+def fill(text):
+    """The README's text with every table between <!-- NAME --> and <!-- /NAME --> made anew."""
+    for key, table in all_tables().items():
+        text = re.sub(rf"(<!-- {key} -->\n).*?(<!-- /{key} -->)",
+                      lambda m: m.group(1) + "\n" + table + "\n\n" + m.group(2), text, flags=re.S)
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    if "--write" in sys.argv[1:]:
+        readme.write_text(fill(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print("\n\n".join(all_tables().values()))
