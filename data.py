@@ -25,6 +25,7 @@ import tiktoken
 import torch
 
 MASK, EOS = "<|mask|>", "<|endoftext|>"
+SPLITS = "train", "validation", "test"
 
 # GSM8K's own expression is `#### (\-?[0-9\.\,]+)`: first match, commas removed, compared as text.
 # We differ in three ways: 1. a dollar sign may stand before the number; 2. a full stop or comma
@@ -183,6 +184,8 @@ class Toy(Task):
         return {"name": self.name, "direct": self.direct, "skip": self.skip}
 
     def problem(self, split, index):
+        if split not in SPLITS:
+            raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         rng = random.Random(f"{split} {index}")
         while True:
             name, start = rng.choice(NAMES), rng.randint(1, LARGEST)
@@ -245,6 +248,7 @@ def read_jsonl(path, after_question="\n"):
         try:
             row = json.loads(line.decode("utf-8"))
             question, solution = row["question"], re.sub(r"<<[^<>]*>>", "", row["answer"])
+            (question + solution).encode("utf-8")       # JSON can hold what is no text
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{wanted}, found {type(error).__name__}: {error}") from None
         answer = extract_answer(solution)

@@ -51,8 +51,9 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
     y = np.ones_like(x) if denominator is None else np.asarray(denominator, dtype=float)
     pick = np.random.default_rng(0).integers(len(x), size=(n_resamples, len(x)))
     with np.errstate(invalid="ignore"):     # 0/0 (no fork in any text) is nan, and shown as nan
-        ratio = x[pick].sum(1) / y[pick].sum(1)
-        return (x.sum() / y.sum(), *np.percentile(ratio, [2.5, 97.5]))
+        value, ratio = x.sum() / y.sum(), x[pick].sum(1) / y[pick].sum(1)
+    ratio = ratio[np.isfinite(ratio)]
+    return (value, *(np.percentile(ratio, [2.5, 97.5]) if len(ratio) else (np.nan, np.nan)))
 
 
 def measure(task, sample, block_length):
@@ -166,7 +167,7 @@ def main(argv=None):
             args.data = args.data or "gsm8k_test.jsonl"
             download(args.data)
         model, task, info, decoder = load_from_flags(args)
-        ks = [int(k) if k.strip().isdigit() else 0 for k in args.k.split(",")]
+        ks = [int(k) if k.strip().isdecimal() else 0 for k in args.k.split(",")]
         if not 1 <= min(ks) <= max(ks) <= args.samples:
             raise ValueError(f"--k {args.k}: expected whole numbers from 1 to --samples "
                              f"({args.samples}), as in 1,2,4")

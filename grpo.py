@@ -8,7 +8,9 @@
 Departures from the paper's eq. 8: one update a batch, so the ratio pi/pi_old is 1 and its clip can
 never act; both are left out, and the gradient is the same. No KL term (the paper's weight is 0).
 The sum is divided by the tokens of the whole batch, not of each completion, so that a token counts
-alike in long and short answers (DAPO, arXiv 2503.14476). Nothing counts after end-of-text.
+alike in long and short answers (DAPO, arXiv 2503.14476). Nothing counts after end-of-text. In
+train.py the learning rate falls linearly to zero: with a constant one, once left to right is
+perfect, the parallel decoders slowly erode.
 
 Legend: Q prompts, G rollouts each, B = Q * G rows, P prompt length, L completion length, V
 vocabulary, N terms (one a committed token), U distinct canvases.

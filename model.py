@@ -144,6 +144,8 @@ def save_checkpoint(path, model, task, **info):
 def load_checkpoint(path, device="cpu"):
     """-> (model in eval mode, task dict, info dict). Raises OSError if the file can't be opened,
     ValueError, in one line, if it is no checkpoint of ours."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path} is missing; make it with: python train.py")
     with open(path, "rb") as f:
         try:
             saved = torch.load(f, map_location="cpu", weights_only=True)

@@ -233,6 +233,7 @@ def load_from_flags(args):
         print(f"note: --block-length clamped to the completion's {args.block_length} tokens")
     if args.samples < 1:
         raise ValueError("--samples must be 1 or more")
+    torch.manual_seed(args.seed)        # refuses what can't be a seed
     return model, task, info, Decoder(args.order, name, value, args.block_length, args.temperature)
 
 
@@ -281,14 +282,14 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         model, task, _, decoder = load_from_flags(args)
-        problem = {"question": args.prompt} if args.prompt else task.problem("test", args.index)
+        problem = (task.problem("test", args.index) if args.prompt is None else
+                   {"question": args.prompt})
         # A prompt may be longer than those seen in training, as far as the network reaches.
         n_tokens = len(task.tokenizer.encode_ordinary(problem["question"]))
         most = model.config.max_length - task.completion_length
         prompt = task.prompts([problem["question"]], min(max(n_tokens, task.prompt_length), most))
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    torch.manual_seed(args.seed)
     prompts = prompt.repeat(args.samples, 1).to(next(model.parameters()).device)
     sample = generate(model, prompts, task.completion_length, decoder)
     lengths = text_length(sample.tokens, task.eos_id)

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections import Counter
 
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import GSM8K, Toy
+from data import GSM8K, SPLITS, Toy
 from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, evaluate, interval, pass_at_k,
                         print_table, result_rows, write_csv)
 from grpo import advantages, grpo_loss
@@ -32,20 +33,20 @@ from sample import Decoder, Parser, generate, pick_device
 
 # The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
 FLAGS = {
-    "steps": (2200, 60, 2000, 10, "pretraining steps"),
+    "steps": (2000, 60, 2500, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
-    "width": (128, 64, 192, 64, "of the network, a multiple of 8"),
-    "layers": (3, 2, 4, 2, "of the network"),
+    "width": (128, 64, 128, 64, "of the network, a multiple of 8"),
+    "layers": (3, 2, 3, 2, "of the network"),
     "grpo-steps": (20, 3, 4, 1, "GRPO steps"),
     "prompts": (16, 4, 4, 1, "prompts a GRPO step"),
-    "rollouts": (8, 4, 8, 4, "rollouts a prompt"),
+    "rollouts": (8, 4, 4, 4, "rollouts a prompt"),
     "grpo-lr": (5e-5, 5e-5, 5e-5, 5e-5, "GRPO learning rate; too large a step harms the parallel "
                 "decoders first"),
-    "problems": (400, 32, 100, 2, "test problems for greedy accuracy"),
-    "trap-problems": (64, 8, 16, 1, "test problems for pass@k"),
+    "problems": (400, 32, 48, 2, "test problems for greedy accuracy"),
+    "trap-problems": (64, 8, 8, 1, "test problems for pass@k"),
     "samples": (32, 8, 8, 2, "completions a problem for pass@k")}
-SHAPE = dict(n_merges=1792, prompt_length=144, completion_length=144)    # GSM8K's canvas
+SHAPE = dict(n_merges=1792, prompt_length=112, completion_length=128)    # GSM8K's canvas
 
 TRAP = [Decoder(order, block_length=block, temperature=0.6) for order, block in
         [("left_to_right", None), ("confidence", None), ("confidence", 8),
@@ -71,7 +72,7 @@ def show_task(args, task):
             print("    " + problem["solution"].replace("\n", "\n    "))
     print(f"\n  prompt {task.prompt_length} tokens, completion {task.completion_length}, vocabulary"
           f" {task.tokenizer.n_vocab}; seed {args.seed}")
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         left_out = getattr(task, "too_long", {}).get(split, 0)
         print(f"  {split}: {task.size(split) or 'endless'} problems, none of them in another split"
               + f"; {left_out} rows are too long for this canvas and left out" * (left_out > 0))
@@ -167,8 +168,8 @@ def probe_steps(args, task, model, problems, prompt):
             "answer_in_head": [predict(s, fork(s) + 1)["right"] for s in range(n + 1)]}
     print_table(["at step", *range(n + 1)],
                 [[name, *(f"{v:.3f}" for v in values)] for name, values in rows.items()])
-    print("next_value: right, given a correct prefix; go_on: probability at the fork, beside its true "
-          "rate;\nanswer_in_head: right after that many steps. Look at the first row and the last.")
+    print("next_value: right, given a correct prefix; go_on: probability at the fork, and the true "
+          "one;\nanswer_in_head: right after that many steps. Look at the first row and the last.")
     return {f"{name}_{s}": v for name, values in rows.items() for s, v in enumerate(values)}
 
 
@@ -242,6 +243,7 @@ def justgrpo(args, task, model, tables):
             loss += piece.item()
         if advantage.any():         # without signal, Adam would still move, on momentum alone
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.param_groups[0]["lr"] = args.grpo_lr * (1 - step / args.grpo_steps)
             optimizer.step()
         optimizer.zero_grad()
         row = {"loss": loss, "reward": reward.mean(), "signal": advantage.any(1).float().mean(),
@@ -364,22 +366,25 @@ def prepare(args, task):
     if bool(args.data) != bool(args.test):
         raise ValueError("--data and --test go together: GSM8K's training file and its test file")
     task = task or (GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Toy())
-    model, base = None, f"{args.out}/base.pt"
+    for split in SPLITS:
+        if task.size(split) == 0:
+            raise ValueError(f"no {split} problem is left: too few rows, or all of them too long")
+    model = None
     if args.stage in ("trap", "grpo"):
-        if not os.path.exists(base):
-            raise ValueError(f"{base} is missing; make it with --stage pretrain, or all")
-        model, description, _ = load_checkpoint(base, args.device)
+        model, description, _ = load_checkpoint(f"{args.out}/base.pt", args.device)
         if description != task.describe():
-            raise ValueError(f"{base} was trained on another task ({description['name']}): give "
+            raise ValueError(f"{args.out}/base.pt is of another task ({description['name']}): give "
                              "the --data and --test of its pretraining, or none for the toy")
     os.makedirs(args.out, exist_ok=True)
-    write_whole(f"{args.out}/summary.json", b"{}")      # fails now rather than after an hour
+    tempfile.TemporaryFile(dir=args.out).close()        # fails now rather than after an hour
     return task, model
 
 
 def run(args, task, model, tables):
     """The four acts; -> seconds of each."""
     marks = [("", time.time())]
+    for name in TABLES:         # what an earlier run left there is of another base
+        record(args, tables, name, [])
     show_task(args, task)
     if args.stage in ("pretrain", "all"):
         model = pretrain(args, task, tables)

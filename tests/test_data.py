@@ -89,6 +89,19 @@ def test_a_problem_is_a_pure_function_of_split_and_index():
     assert random.getstate() == state
 
 
+def test_an_unknown_split_is_refused_and_not_searched_for_ever(monkeypatch):
+    # BUG: Toy().problem("valid", 0) draws stories for ever, as none belongs to that split.
+    hashes, plain = [], data.zlib.crc32
+
+    def counted(*args):
+        hashes.append(args)
+        assert len(hashes) < 1000, "still looking"
+        return plain(*args)
+    monkeypatch.setattr(data.zlib, "crc32", counted)
+    with pytest.raises((ValueError, KeyError)):
+        Toy().problem("valid", 0)
+
+
 def test_a_fresh_process_makes_the_same_problems():
     # Python salts str hashes afresh in every process: a problem must not hang on them.
     code = ("import json; from data import Toy; t = Toy(); print(json.dumps([t.problem(s, i) for s "
@@ -296,6 +309,7 @@ def test_what_does_not_fit_is_refused_with_the_limit():
     ("#### -0", "0"),
     ("#### 72.", "72"),             # deviation 2: a full stop after it is not part of it
     ("#### 72, and", "72"),
+    ("#### 72...", "72"),
     ("#### $1,234", "1234"),        # deviation 1: a dollar sign
     ("#### -$5", "-5"),
     ("#### $-5", "-5"),
@@ -570,6 +584,9 @@ GOOD = b'{"question": "How many?", "answer": "#### 5"}\n'
     b'{"question": "\xff", "answer": "#### 5"}\n',                  # not UTF-8
     b"[" * 20_000 + b"\n",                                          # nested past any recursion
     b'\xff\xfe{\x00}\x00\n',                                        # UTF-16
+    # BUG: half of a surrogate pair is valid JSON, but no text: read_jsonl lets it through, then
+    # from_files and sample.py's print raise UnicodeEncodeError without file and line.
+    b'{"question": "\\ud800", "answer": "#### 5"}\n',
 ], ids=lambda bad: repr(bad[:40]))
 def test_a_bad_row_is_refused_with_its_file_and_line(tmp_path, bad):
     path = tmp_path / "rows.jsonl"
@@ -661,6 +678,16 @@ def test_rows_that_are_too_long_are_left_out_whole_and_counted(tmp_path):
     kept = task.problems("train", 0, task.size("train"))
     assert task.completions([p["solution"] for p in kept])[:, -1].eq(task.eos_id).all()
     assert task.prompts([p["question"] for p in kept]).shape[1] == 64
+
+
+def test_a_solution_must_leave_room_for_its_end_of_text(tmp_path):
+    # Solutions of every length around the limit of 48 tokens: no model could end the longest.
+    rows = [{"question": f"Why {i}?", "answer": "7" * i + "\n#### 1"} for i in range(36, 56)]
+    task = gsm8k(tmp_path, rows * 3)
+    lengths = [len(task.tokenizer.encode_ordinary(r["answer"])) for r in rows]
+    assert min(lengths) < 47 and 48 in lengths and max(lengths) > 48
+    kept = set(questions(task, "train")) | set(questions(task, "validation"))
+    assert kept == {r["question"] for r, n in zip(rows, lengths) if n <= 47}
 
 
 def test_an_index_past_the_last_row_starts_over(tmp_path):

@@ -104,6 +104,9 @@ def test_a_ratio_is_one_of_sums_and_not_the_mean_of_ratios():
     value, low, high = bootstrap([1, 9], [1, 3])
     assert value == 10 / 4          # the mean of 1/1 and 9/3 would be 2
     assert (low, high) == (1, 3)    # resamples of one problem only
+    # Ten times 1/1 and ten times 100/50: the resamples, too, are of sums, near 1010/510 = 1.98.
+    value, low, high = bootstrap([1, 100] * 10, [1, 50] * 10)
+    assert 1.9 < low < value < high < 2
     assert bootstrap([2, 6, 4], [1, 3, 2]) == (2, 2, 2)
 
 
@@ -234,6 +237,9 @@ def test_a_text_without_end_of_text_is_as_long_as_its_canvas():
     assert found["tokens_per_evaluation"] == (8, 4)
     assert found["early_end"] == (0, 1) and found["malformed"] == (1, 1)
     assert found["bypass_other"][1] + found["bypass_fork"][1] == 8
+    # Its last token came first of all, but that is no decision about the length.
+    found = rates(hand_made([1, 2, 3, 4, 5, 6, 7, 0], words=words))
+    assert found["early_end"] == (0, 1) and found["bypass_other"][0] > 0
 
 
 def test_each_row_is_measured_for_itself():
