@@ -77,8 +77,8 @@ def show_task(args, task):
         print(f"  {split}: {task.size(split) or 'endless'} problems, none of them in another split"
               + f"; {left_out} rows are too long for this canvas and left out" * (left_out > 0))
     print("Look at the bars: there the text either goes on or jumps to the answer; both are right."
-          if task.n_steps else "Which tokens are forks is not known here: what needs that (the "
-          "probes of act 2, bypass and entropy at forks) is left out.")
+          if task.n_steps else "The forks are not known here: what needs them (act 2's probes, "
+          "bypass, entropy at forks) is left out.")
 
 
 def pretrain(args, task, tables):
@@ -116,10 +116,11 @@ def pretrain(args, task, tables):
         losses.append(loss.item())
         n_tokens += prompt.numel() + completion.numel()
         if (step + 1) % 20 == 0 or step + 1 == args.steps:
-            row = {"loss": round(np.mean(losses[-20:]), 5), "seconds": time.time() - start}
-            row["tokens_per_second"] = round(n_tokens / row["seconds"])
-            bar.set_postfix_str(f"loss {row['loss']:.3f}, {row['tokens_per_second']:,} tokens/s")
-            record(args, tables, "log", [{"stage": "base", "step": step + 1, **row}])
+            loss, seconds = round(np.mean(losses[-20:]), 5), round(time.time() - start, 2)
+            bar.set_postfix_str(f"loss {loss:.3f}, {n_tokens / seconds:,.0f} tokens/s")
+            record(args, tables, "log", [{
+                "stage": "base", "step": step + 1, "loss": loss, "seconds": seconds,
+                "tokens_per_second": round(n_tokens / seconds)}])
     probe(args, task, model.eval(), tables)
     save_checkpoint(f"{args.out}/base.pt", model, task.describe(), stage="base", seed=args.seed)
     return model
@@ -303,40 +304,6 @@ def load_tables(args):
     return tables
 
 
-def draw_progress(args, tables):
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return print("progress.png is not drawn: matplotlib is not installed")
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    styles = "-o", "--s", "-.^", ":d", ":x"
-    for decoder, style in zip(TRAP, styles):
-        key = ("base", decoder.order, str(decoder.block_length or ""), decoder.temperature)
-        rows = [r for r in tables["results"] if key == (
-            r["stage"], r["order"], str(r["block_length"]), float(r["temperature"]))]
-        k, value, low, high = ([float(r[c]) for r in rows] for c in ("k", "value", "low", "high"))
-        left.semilogx(k, value, style, label=str(decoder), base=2)
-        left.fill_between(k, low, high, alpha=0.15)
-    rows = [r for r in tables["log"] if r["stage"] == "validation"]
-    for name, style in zip(WATCHED, styles):
-        x, y = ([float(r[column]) for r in rows] for column in ("step", name))
-        right.plot(x, y, style, label=name)
-    left.set(xlabel="k", ylabel="pass@k at T=0.6", title="The base, by order (95 % intervals)")
-    right.set(xlabel="JustGRPO step", ylabel="greedy accuracy", title="Trained left to right")
-    left.legend(), right.legend()
-    figure.savefig(f"{args.out}/progress.png", dpi=120)
-
-
-def positive(kind):
-    def parse(text):
-        if not 0 < kind(text) < float("inf"):
-            raise ValueError
-        return kind(text)
-    parse.__name__ = f"positive {kind.__name__}"    # argparse shows it
-    return parse
-
-
 def parse_flags(argv):
     parser = Parser("Pretrain, measure the flexibility trap, train with JustGRPO, measure again.")
     add = parser.add_argument
@@ -351,7 +318,7 @@ def parse_flags(argv):
     add("--dtype", default="float32", choices=["float32", "bfloat16"],
         help="of pretraining's matrix products; sampling and GRPO stay in float32")
     for name, (default, *_, text) in FLAGS.items():
-        add(f"--{name}", type=positive(type(default)), default=default, help=text)
+        add(f"--{name}", type=type(default), default=default, help=text)
     early, _ = parser.parse_known_args(argv)
     case = bool(early.quick) + 2 * bool(early.data)
     parser.set_defaults(**{name.replace("-", "_"): row[case] for name, row in FLAGS.items()})
@@ -361,6 +328,9 @@ def parse_flags(argv):
 def prepare(args, task):
     """Check what a user can get wrong before any work. -> (task, model or None)."""
     args.device = pick_device(args.device)
+    for name in FLAGS:
+        if not 0 < getattr(args, name.replace("-", "_")) < float("inf"):
+            raise ValueError(f"--{name} must be above 0")
     if args.width % 8:
         raise ValueError(f"--width {args.width} is not a multiple of 8 (4 heads of an even size)")
     if bool(args.data) != bool(args.test):
@@ -418,7 +388,11 @@ def main(argv=None, task=None):
             "settings": vars(args), "seconds": seconds, "threads": torch.get_num_threads(),
             "machine": platform.platform(), "python": platform.python_version(),
             "torch": torch.__version__, "headline": headline}, indent=1).encode())
-        draw_progress(args, tables)
+        try:
+            from experiments.progress import draw
+            draw(args.out)
+        except ImportError:
+            print("progress.png is not drawn: matplotlib is not installed")
     except (OSError, ValueError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:

@@ -39,13 +39,14 @@ def name(order, selection, block):
             + f", {selection}" * (selection != "k=1"))
 
 
-def with_interval(row, sign="", digits=2):
-    return " ".join([f"{float(row['value']):{sign}.{digits + 1}f}",
-                     f"[{float(row['low']):{sign}.{digits}f}, {float(row['high']):{sign}.{digits}f}]"])
+def with_interval(row, sign=""):
+    value, low, high = (float(row[c]) for c in ("value", "low", "high"))
+    return f"{value:{sign}.3f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 def markdown(header, rows):
-    return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in [header, ["---"] * len(header), *rows])
+    return "\n".join("| " + " | ".join(map(str, row)) + " |"
+                     for row in [header, ["---"] * len(header), *rows])
 
 
 def trap_table(seeds, stage):
@@ -58,44 +59,47 @@ def trap_table(seeds, stage):
             extra = [f"{float(pick(t['measures'], measure=m, **key)['value']):.2f}"
                      for m in ("distinct", "bypass_fork", "entropy_fork")]
             rows.append([seed, name(order, "k=1", block), *cells, *extra])
-    return markdown(["seed", "order", "pass@1", "pass@4", "pass@32", "distinct of 32", "forks bypassed",
-                     "entropy at forks"], rows)
+    return markdown(["seed", "order", "pass@1", "pass@4", "pass@32", "distinct of 32",
+                     "forks bypassed", "entropy at forks"], rows)
 
 
 def rl_table(seeds):
-    """Greedy accuracy before and after, paired gain, tokens an evaluation."""
+    """Greedy accuracy before and after, paired gain, NFE, tokens an evaluation."""
     rows = []
     for order, selection, block in GREEDY:
         for seed, t in seeds.items():
             key = dict(order=order, selection=selection, block_length=block, temperature="0.0")
-            accuracy = [f"{float(pick(t['results'], stage=s, **key)['value']):.3f}"
-                        for s in ("base", "justgrpo")]
-            gain = with_interval(pick(t["measures"], stage="justgrpo", measure="gain", **key), "+")
-            speed = [f"{float(pick(t['measures'], stage=s, measure='tokens_per_evaluation', **key)['value']):.2f}"
+            pair = [pick(t["results"], stage=s, **key) for s in ("base", "justgrpo")]
+            speed = [pick(t["measures"], stage=s, measure="tokens_per_evaluation", **key)
                      for s in ("base", "justgrpo")]
-            nfe = [f"{float(pick(t['results'], stage=s, **key)['nfe']):.1f}" for s in ("base", "justgrpo")]
-            rows.append([name(order, selection, block), seed, *accuracy, gain, " -> ".join(nfe),
-                         " -> ".join(speed)])
+            gain = pick(t["measures"], stage="justgrpo", measure="gain", **key)
+            rows.append([name(order, selection, block), seed,
+                         *(f"{float(r['value']):.3f}" for r in pair), with_interval(gain, "+"),
+                         " -> ".join(f"{float(r['nfe']):.1f}" for r in pair),
+                         " -> ".join(f"{float(r['value']):.2f}" for r in speed)])
     return markdown(["greedy decoder", "seed", "base", "JustGRPO", "gain, paired", "NFE",
                      "tokens per NFE"], rows)
 
 
 def base_table(seeds):
-    """The bases, and the seconds of each act."""
+    """The bases, left to right before and after, and the seconds of a run."""
     rows = []
     for seed, t in seeds.items():
-        def value(measure):
-            return float(pick(t["measures"], stage="base", measure=measure, order="")["value"])
-        steps = sum(value(f"next_value_{s}") for s in range(6)) / 6
-        go_on = ", ".join(f"{value(f'go_on_{s}'):.2f}" for s in range(6))
-        answer = ", ".join(f"{value(f'answer_in_head_{s}'):.2f}" for s in range(7))
-        ltr = [float(pick(t["results"], stage=s, order="left_to_right", temperature="0.6", k="1")["value"])
-               for s in ("base", "justgrpo")]
+        def values(measure, n):
+            found = [pick(t["measures"], stage="base", measure=f"{measure}_{s}", order="")
+                     for s in range(n)]
+            return [float(r["value"]) for r in found]
+        key = dict(order="left_to_right", temperature="0.6", k="1")
+        ltr = [float(pick(t["results"], stage=s, **key)["value"]) for s in ("base", "justgrpo")]
         seconds = t["summary"]["seconds"]
-        rows.append([seed, f"{steps:.3f}", go_on, answer, f"{ltr[0]:.3f} -> {ltr[1]:.3f}",
+        rows.append([seed, f"{sum(values('next_value', 6)) / 6:.3f}",
+                     ", ".join(f"{v:.2f}" for v in values("go_on", 6)),
+                     ", ".join(f"{v:.2f}" for v in values("answer_in_head", 7)),
+                     f"{ltr[0]:.3f} -> {ltr[1]:.3f}",
                      f"{sum(seconds.values()):.0f} ({seconds['pretraining']:.0f})"])
-    return markdown(["seed", "next value", "P(go on) at forks 0-5", "answer after 0-6 steps",
-                     "left to right pass@1, T=0.6", "seconds (pretraining)"], rows)
+    return markdown(["seed", "next value right", "P(go on) at forks 0 to 5",
+                     "answer right after 0 to 6 steps", "left to right pass@1, T=0.6",
+                     "seconds (pretraining)"], rows)
 
 
 def all_tables():

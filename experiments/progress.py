@@ -1,0 +1,45 @@
+"""Draws FOLDER/progress.png from the rows of a run of train.py, which calls this at its end.
+
+    python experiments/progress.py out
+"""
+import csv
+import sys
+
+from matplotlib.figure import Figure
+
+STYLES = "-o", "--s", "-.^", ":d", ":x"     # to be told apart in black and white
+
+
+def read(path):
+    with open(path, encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def draw(folder):
+    """Left: pass@k of the base, by order. Right: greedy accuracy during RL, validation problems."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows = [r for r in read(f"{folder}/results.csv")
+            if r["stage"] == "base" and float(r["temperature"]) > 0]
+    curves = list(dict.fromkeys((r["order"], r["block_length"]) for r in rows))
+    for curve, style in zip(curves, STYLES):
+        points = [[float(r[c]) for c in ("k", "value", "low", "high")] for r in rows
+                  if (r["order"], r["block_length"]) == curve]
+        k, value, low, high = zip(*points)
+        name = curve[0] + (f", blocks of {curve[1]}" if curve[1] else "")
+        left.semilogx(k, value, style, label=name, base=2)
+        left.fill_between(k, low, high, alpha=0.15)
+    rows = [r for r in read(f"{folder}/log.csv") if r["stage"] == "validation"]
+    for name, style in zip(("left_to_right", "confidence", "threshold"), STYLES):
+        x, y = ([float(r[c]) for r in rows] for c in ("step", name))
+        right.plot(x, y, style, label=name)
+    left.set(xlabel="k", ylabel="pass@k at T=0.6", title="The base, by order (95 % intervals)")
+    right.set(xlabel="JustGRPO step", ylabel="greedy accuracy", title="Trained left to right")
+    for axis in (left, right):
+        if axis.lines:
+            axis.legend()
+    figure.savefig(f"{folder}/progress.png", dpi=120)
+
+
+if __name__ == "__main__":
+    draw(sys.argv[1])
