@@ -33,12 +33,12 @@ from sample import Decoder, Parser, generate, pick_device
 
 # The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
 FLAGS = {
-    "steps": (2000, 60, 2500, 10, "pretraining steps"),
+    "steps": (2400, 60, 2500, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
     "width": (128, 64, 128, 64, "of the network, a multiple of 8"),
     "layers": (3, 2, 3, 2, "of the network"),
-    "grpo-steps": (20, 3, 4, 1, "GRPO steps"),
+    "grpo-steps": (60, 3, 4, 1, "GRPO steps"),
     "prompts": (16, 4, 4, 1, "prompts a GRPO step"),
     "rollouts": (8, 4, 4, 4, "rollouts a prompt"),
     "grpo-lr": (5e-5, 5e-5, 5e-5, 5e-5, "GRPO learning rate; too large a step harms the parallel "
