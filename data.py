@@ -168,7 +168,7 @@ class Toy(Task):
     prompt_length = 16      # name, has, number, 6 x (verb, number), How many?
     completion_length = 22  # number, 6 x (operand, ->, value), ####, number, end-of-text
 
-    def __init__(self, direct=0.5, skip=0.15):
+    def __init__(self, direct=0.5, skip=0.2):
         self.direct, self.skip = direct, skip
         words = NAMES + [" has", ". How many?", " ->", " ####"] + [f", {verb}" for verb in VERBS]
         words += [f" {n}" for n in range(LARGEST + 1)]
