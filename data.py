@@ -3,9 +3,9 @@
 The toy is GSM8K in miniature. A question tells a story about one number; a solution may write the
 running value after each operation, and ends in GSM8K's own "#### N":
 
-    Bob has 11, gives 8, gets 1, times 3, gives 2, gets 7, gives 9. How many?
-    | 11 -8 -> 3| +1 -> 4| *3 -> 12| -2 -> 10| +7 -> 17| -9 -> 8 #### 8     every step written
-    | #### 8                                                                "in the head"
+    Bob has 8 of 12, gives 5, gets 1, times 3, swaps all, gets 6, gives 1. How many?
+    | 8 -5 -> 3| +1 -> 4| *3 -> 12| ~all -> 0| +6 -> 6| -1 -> 5 #### 5     every step written
+    | #### 5                                                                "in the head"
 
 At every bar the text forks: it goes on with one more step, or jumps to "####" (with probability
 `direct` at the start, `skip` later). Both are correct text and end in the right number, but only a
@@ -157,20 +157,23 @@ class Task:
 
 
 NAMES = ["Bob", "Ann", "Tom", "Sue", "Max", "Eva", "Sam", "Kim"]
-VERBS = {"gets": ("+", range(1, 10)), "gives": ("-", range(1, 10)), "times": ("*", range(2, 4))}
-OPERATE = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
-LARGEST = 20
+LARGEST = 12
+# "swaps all" (with whoever has the rest of the twelve) is as easy as a step can be, and it makes
+# the answer hard to guess in the head: it turns the sign of everything that came before.
+VERBS = {"gets": ("+", range(1, 7)), "gives": ("-", range(1, 7)), "times": ("*", range(2, 4)),
+         "swaps": ("~", ["all"])}
+OPERATE = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "~": lambda v, _: LARGEST - v}
 
 
 class Toy(Task):
     name = "toy"
     n_steps = 6
-    prompt_length = 16      # name, has, number, 6 x (verb, number), How many?
+    prompt_length = 17      # name, has, number, of 12, 6 x (verb, number), How many?
     completion_length = 22  # number, 6 x (operand, ->, value), ####, number, end-of-text
 
-    def __init__(self, direct=0.5, skip=0.2):
+    def __init__(self, direct=0.5, skip=0.15):
         self.direct, self.skip = direct, skip
-        words = NAMES + [" has", ". How many?", " ->", " ####"] + [f", {verb}" for verb in VERBS]
+        words = NAMES + [" has", f" of {LARGEST}", " all", ". How many?", " ->", " ####"] + [f", {verb}" for verb in VERBS]
         words += [f" {n}" for n in range(LARGEST + 1)]
         words += [f" {sign}{n}" for sign, operands in VERBS.values() for n in operands]
         # Whole words and numbers, longest first, never half of a longer one; else one character.
@@ -190,7 +193,7 @@ class Toy(Task):
         while True:
             name, start = rng.choice(NAMES), rng.randint(1, LARGEST)
             story, steps, value = [], [], start
-            for _ in range(self.n_steps):   # a verb, then an operand that keeps 0 <= value <= 20
+            for _ in range(self.n_steps):   # a verb, then an operand that keeps 0 <= value <= 12
                 fits = {verb: [n for n in operands if 0 <= OPERATE[sign](value, n) <= LARGEST]
                         for verb, (sign, operands) in VERBS.items() if value or sign != "*"}
                 verb = rng.choice([verb for verb in fits if fits[verb]])
@@ -205,7 +208,7 @@ class Toy(Task):
         written = 0     # steps before the jump to ####
         while written < self.n_steps and rng.random() >= (self.skip if written else self.direct):
             written += 1
-        problem = {"question": f"{name} has {start}, {', '.join(story)}. How many?",
+        problem = {"question": f"{name} has {start} of {LARGEST}, {', '.join(story)}. How many?",
                    "answer": str(value), "start": start, "steps": steps}
         return {**problem, "solution": self.solution(problem, written)}
 
@@ -215,7 +218,7 @@ class Toy(Task):
         return (f" {problem['start']}{steps}" if n else "") + f" #### {problem['answer']}"
 
     def is_well_formed(self, text):
-        return bool(re.fullmatch(r"( \d+( [-+*]\d -> \d+)+)? #### \d+", text))
+        return bool(re.fullmatch(r"( \d+( ([-+*]\d|~all) -> \d+)+)? #### \d+", text))
 
     def fork_position(self, n):
         """Where the token stands that decides whether step n (from 0) is written."""

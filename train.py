@@ -33,7 +33,7 @@ from sample import Decoder, Parser, generate, pick_device
 
 # The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
 FLAGS = {
-    "steps": (2400, 60, 2500, 10, "pretraining steps"),
+    "steps": (1400, 60, 2500, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
     "width": (128, 64, 128, 64, "of the network, a multiple of 8"),

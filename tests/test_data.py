@@ -33,13 +33,15 @@ EVERY = [p for problems in PROBLEMS.values() for p in problems]
 
 def read_story(question):
     """A second reader of the question's English: -> operands as written, running values."""
-    start, story = re.fullmatch(r"[A-Z][a-z]+ has (\d+),(.*)\. How many\?", question).groups()
+    start, total, story = re.fullmatch(r"[A-Z][a-z]+ has (\d+) of (\d+),(.*)\. How many\?",
+                                       question).groups()
     operands, values = [], [int(start)]
     for phrase in story.split(","):
         verb, n = phrase.split()
-        operands.append({"gets": "+", "gives": "-", "times": "*"}[verb] + n)
-        value, n = values[-1], int(n)
-        values.append({"gets": value + n, "gives": value - n, "times": value * n}[verb])
+        operands.append({"gets": "+", "gives": "-", "times": "*", "swaps": "~"}[verb] + n)
+        value = values[-1]
+        values.append(int(total) - value if verb == "swaps" else {
+            "gets": value + int(n), "gives": value - int(n), "times": value * int(n)}[verb])
     return operands, values
 
 
@@ -133,7 +135,7 @@ def test_every_story_has_six_operations_that_stay_from_0_to_the_largest_number()
         # Nothing times zero: the answer would then be known without the story before it.
         assert not any(v == 0 and o[0] == "*" for v, o in zip(values, operands))
         seen.update(operands)
-    assert set(seen) == {f"{s}{n}" for s in "+-" for n in range(1, 10)} | {"*2", "*3"}
+    assert set(seen) == {f"{s}{n}" for s in "+-" for n in range(1, 7)} | {"*2", "*3", "~all"}
 
 
 def test_every_number_of_written_steps_occurs():
