@@ -196,11 +196,11 @@ both = pytest.mark.parametrize("name", list(TOKENIZERS))
 
 
 def test_a_worked_solution_is_one_token_a_word():
-    text = " 11 -8 -> 3 +1 -> 4 *3 -> 12 #### 12"
+    text = " 9 -6 -> 3 +1 -> 4 *3 -> 12 ~all -> 0 #### 0"
     ids = TOY.tokenizer.encode_ordinary(text)
     words = [TOY.tokenizer.decode([i]) for i in ids]
-    assert words == [" 11", " -8", " ->", " 3", " +1", " ->", " 4", " *3", " ->", " 12", " ####",
-                     " 12"]
+    assert words == [" 9", " -6", " ->", " 3", " +1", " ->", " 4", " *3", " ->", " 12", " ~all",
+                     " ->", " 0", " ####", " 0"]
     assert TOY.tokenizer.decode(ids) == text
 
 
@@ -441,7 +441,7 @@ def test_a_fork_is_position_0_or_right_after_a_written_value_until_the_text_has_
 def test_forks_agree_with_their_definition_on_any_soup_of_tokens():
     rng = random.Random(0)
     common = [TOY.arrow_id] * 6 + TOY.number_ids.tolist()[:8]
-    rare = [TOY.hash_id, TOY.eos_id, TOY.mask_id, TOY.tokenizer.encode_single_token(" -8"), 65]
+    rare = [TOY.hash_id, TOY.eos_id, TOY.mask_id, TOY.tokenizer.encode_single_token(" -6"), 65]
     soups = [[rng.choice(common if rng.random() < rng.choice([0.8, 0.97]) else rare)
               for _ in range(22)] for _ in range(400)]
     expected = [forks_by_definition(ids) for ids in soups]

@@ -33,7 +33,7 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 MAINS = {"train.py": train.main, "sample.py": sample.main, "eval_gsm8k.py": eval_gsm8k.main}
 TINY = ["--quick", "--device", "cpu"] + (
-    "--steps 3 --batch 4 --width 16 --layers 1 --problems 4 --trap-problems 2 --samples 2 "
+    "--steps 3 --batch 4 --width 16 --layers 1 --problems 12 --trap-problems 2 --samples 2 "
     "--grpo-steps 2 --prompts 4 --rollouts 4 --grpo-lr 0.01").split()
 TIMES = ("tokens_per_second", "seconds")
 FILES = {"base.pt", "justgrpo.pt", "log.csv", "results.csv", "measures.csv", "summary.json"}
@@ -139,7 +139,7 @@ def test_the_tables_have_the_promised_columns_and_rows(story):
                 if r["temperature"] == "0.0"] == greedy
         for r in rows:
             assert 0 <= float(r["low"]) <= float(r["value"]) <= float(r["high"]) <= 1
-            size = ("2", "2") if r["temperature"] == "0.6" else ("4", "1")
+            size = ("2", "2") if r["temperature"] == "0.6" else ("12", "1")
             assert (r["n_problems"], r["n_samples"]) == size and r["seed"] == "0"
     names = {r["measure"] for r in measures}
     assert names >= {"distinct", "bypass_fork", "entropy_fork", "tokens_per_evaluation", "gain",
@@ -336,7 +336,7 @@ def test_the_greedy_row_of_an_evaluation_is_the_one_that_training_wrote(story, t
     # A checkpoint keeps all that evaluation needs. (The reward is Coin's in one place and
     # exact match in the other, so it is the evaluations spent that must agree.)
     for stage, name in (("base", "base.pt"), ("justgrpo", "justgrpo.pt")):
-        run(eval_gsm8k.main, "--checkpoint", story[0] / name, "--limit", 4, "--order", "confidence",
+        run(eval_gsm8k.main, "--checkpoint", story[0] / name, "--limit", 12, "--order", "confidence",
             "--csv", tmp_path / "rows.csv")
         [row] = read(tmp_path / "rows.csv")
         [same] = [r for r in read(story[0] / "results.csv") if r["temperature"] == "0.0" and all(
