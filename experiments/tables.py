@@ -12,10 +12,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAP = [("left_to_right", ""), ("confidence", ""), ("confidence", "8"), ("top_probability", ""),
-        ("random", "")]
-GREEDY = [("left_to_right", "k=1", ""), ("confidence", "k=1", ""), ("confidence", "k=1", "8")] + [
-    ("top_probability", s, "") for s in ("threshold=0.9", "entropy_bound=0.1", "k=2", "k=4")]
+sys.path.insert(0, str(ROOT))       # the decoders and their names are train.py's
+from train import GREEDY, TRAP  # noqa: E402
 
 
 def load(folder):
@@ -33,10 +31,9 @@ def pick(rows, **want):
     return found[0]
 
 
-def name(order, selection, block):
-    block = f", blocks of {block}" if block else ", one block"
-    return (order + block * (order not in ("left_to_right", "random"))
-            + f", {selection}" * (selection != "k=1"))
+def key(decoder):
+    return dict(order=decoder.order, selection=decoder.selection, block_length=str(
+        decoder.block_length or ""), temperature=str(decoder.temperature))
 
 
 def with_interval(row, sign=""):
@@ -53,12 +50,12 @@ def trap_table(seeds, stage):
     """pass@k by order and seed, with distinct completions, bypass and entropy at forks."""
     rows = []
     for seed, t in seeds.items():
-        for order, block in TRAP:
-            key = dict(stage=stage, order=order, block_length=block, temperature="0.6")
-            cells = [with_interval(pick(t["results"], k=k, **key)) for k in ("1", "4", "32")]
-            extra = [f"{float(pick(t['measures'], measure=m, **key)['value']):.2f}"
+        for decoder in TRAP:
+            want = key(decoder) | {"stage": stage}
+            cells = [with_interval(pick(t["results"], k=k, **want)) for k in ("1", "4", "32")]
+            extra = [f"{float(pick(t['measures'], measure=m, **want)['value']):.2f}"
                      for m in ("distinct", "bypass_fork", "entropy_fork")]
-            rows.append([seed, name(order, "k=1", block), *cells, *extra])
+            rows.append([seed, decoder, *cells, *extra])
     return markdown(["seed", "order", "pass@1", "pass@4", "pass@32", "distinct of 32",
                      "forks bypassed", "entropy at forks"], rows)
 
@@ -66,14 +63,14 @@ def trap_table(seeds, stage):
 def rl_table(seeds):
     """Greedy accuracy before and after, paired gain, NFE, tokens an evaluation."""
     rows = []
-    for order, selection, block in GREEDY:
+    for decoder in GREEDY:
         for seed, t in seeds.items():
-            key = dict(order=order, selection=selection, block_length=block, temperature="0.0")
-            pair = [pick(t["results"], stage=s, **key) for s in ("base", "justgrpo")]
-            speed = [pick(t["measures"], stage=s, measure="tokens_per_evaluation", **key)
+            want = key(decoder)
+            pair = [pick(t["results"], stage=s, **want) for s in ("base", "justgrpo")]
+            speed = [pick(t["measures"], stage=s, measure="tokens_per_evaluation", **want)
                      for s in ("base", "justgrpo")]
-            gain = pick(t["measures"], stage="justgrpo", measure="gain", **key)
-            rows.append([name(order, selection, block), seed,
+            gain = pick(t["measures"], stage="justgrpo", measure="gain", **want)
+            rows.append([decoder, seed,
                          *(f"{float(r['value']):.3f}" for r in pair), with_interval(gain, "+"),
                          " -> ".join(f"{float(r['nfe']):.1f}" for r in pair),
                          " -> ".join(f"{float(r['value']):.2f}" for r in speed)])
@@ -89,8 +86,8 @@ def base_table(seeds):
             found = [pick(t["measures"], stage="base", measure=f"{measure}_{s}", order="")
                      for s in range(n)]
             return [float(r["value"]) for r in found]
-        key = dict(order="left_to_right", temperature="0.6", k="1")
-        ltr = [float(pick(t["results"], stage=s, **key)["value"]) for s in ("base", "justgrpo")]
+        ltr = [float(pick(t["results"], stage=s, k="1", **key(TRAP[0]))["value"])
+               for s in ("base", "justgrpo")]
         seconds = t["summary"]["seconds"]
         rows.append([seed, f"{sum(values('next_value', 6)) / 6:.3f}",
                      ", ".join(f"{v:.2f}" for v in values("go_on", 6)),
