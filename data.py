@@ -8,10 +8,8 @@ running value after each operation, and ends in GSM8K's own "#### N":
     | #### 5                                                                "in the head"
 
 At every bar the text forks: it goes on with one more step, or jumps to "####" (with probability
-`direct` at the start, `skip` later). Both are correct text and end in the right number, but only a
-text with all steps makes it easy to tell. So the token at a fork is truly uncertain, everything
-else follows, and we know which is which. GSM8K itself, and a task of your own, come behind the same
-five names (class Task).
+`direct` at the start, `skip` later). Both are right, but only a text with all steps makes it easy
+to be. So the token at a fork is truly uncertain, all else follows, and we know which is which.
 """
 import base64
 import json
@@ -20,6 +18,7 @@ import re
 import zlib
 from collections import Counter, defaultdict
 from decimal import Decimal
+from pathlib import Path
 
 import tiktoken
 import torch
@@ -54,9 +53,8 @@ def make_tokenizer(pieces, pattern):
     """A tiktoken encoding built in memory (get_encoding would download): the 256 bytes, `pieces`
     (bytes, in merge order), MASK and end-of-text. `pattern` splits text into words; one that is a
     piece becomes one token, another falls to smaller pieces or bytes."""
-    ranks = {bytes([i]): i for i in range(256)}
-    for piece in pieces:
-        ranks.setdefault(piece, len(ranks))
+    pieces = dict.fromkeys([bytes([i]) for i in range(256)] + pieces)       # each once, in order
+    ranks = dict(zip(pieces, range(len(pieces))))
     return tiktoken.Encoding("flexibility-trap", pat_str=pattern, mergeable_ranks=ranks,
                              special_tokens={MASK: len(ranks), EOS: len(ranks) + 1})
 
@@ -69,31 +67,30 @@ GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"
 def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
     """Byte-pair encoding (Sennrich et al. 2016): n_merges times, fuse the most frequent pair of
     neighbours; -> the fused pieces in order. Only the words that a merge touches are recounted."""
-    words = Counter(re.findall(pattern, text)).items()
-    words = [([bytes([b]) for b in word.encode()], n) for word, n in words]
+    words = Counter(word.encode() for word in re.findall(pattern, text))
+    parts = {word: [bytes([b]) for b in word] for word in words}
     counts, places, pieces = Counter(), defaultdict(set), []
 
-    def count(i, sign):
-        parts, n = words[i]
-        for pair in zip(parts, parts[1:]):
-            counts[pair] += sign * n
-            places[pair].add(i)
-    for i in range(len(words)):
-        count(i, 1)
+    def count(word, sign):
+        for pair in zip(parts[word], parts[word][1:]):
+            counts[pair] += sign * words[word]
+            places[pair].add(word)
+    for word in words:
+        count(word, 1)
     while counts and len(pieces) < n_merges:
         best = max(counts, key=lambda pair: (counts[pair], pair))   # ties: a fixed order
         if counts[best] < 2:
             break
         pieces.append(best[0] + best[1])
-        for i in places.pop(best):
-            count(i, -1)
+        for word in places.pop(best):
+            count(word, -1)
             merged = []
-            for part in words[i][0]:    # left to right, so that "aaa" becomes "aa", "a"
+            for part in parts[word]:    # left to right, so that "aaa" becomes "aa", "a"
                 merged.append(part)
                 if tuple(merged[-2:]) == best:
                     merged[-2:] = [pieces[-1]]
-            words[i] = merged, words[i][1]
-            count(i, 1)
+            parts[word] = merged
+            count(word, 1)
         del counts[best]
     return pieces
 
@@ -102,32 +99,22 @@ class Task:
     """What the scripts need of a task. For your own: subclass, set `name`, `tokenizer`,
     `prompt_length` and `completion_length` (in tokens), define `problem`, and override `reward` if
     exact match of "#### N" is not what you want. README.md has an example."""
-
     n_steps = None      # the toy's number of operations; None: its forks are not known
+    mask_id = property(lambda self: self.tokenizer.encode_single_token(MASK))
+    eos_id = property(lambda self: self.tokenizer.eot_token)
+    settings = {}       # plain values, kept in the checkpoint; load_task is the way back
+    reward = staticmethod(exact_match)      # (text, answer) -> float
 
     def problem(self, split, index):
         """-> dict of question, solution (the text to learn) and answer. split is train, validation
         or test, which must share no problem; index is any integer >= 0."""
         raise NotImplementedError
 
-    def reward(self, text, answer):
-        return exact_match(text, answer)
-
     def size(self, split):
         """Number of different problems; None: they don't run out."""
-        return None
 
     def describe(self):
-        """Plain values, kept in the checkpoint; load_task is the way back."""
-        return {"name": self.name}
-
-    @property
-    def mask_id(self):
-        return self.tokenizer.encode_single_token(MASK)
-
-    @property
-    def eos_id(self):
-        return self.tokenizer.eot_token
+        return {"name": self.name, **self.settings}
 
     def problems(self, split, start, n):
         return [self.problem(split, start + i) for i in range(n)]
@@ -143,23 +130,22 @@ class Task:
     def canvas(self, texts, length, left):
         """Raises ValueError if a text has more than `length` tokens."""
         rows = [self.tokenizer.encode_ordinary(text) for text in texts]
-        if max(len(row) for row in rows) > length:
-            raise ValueError(f"a text of {max(map(len, rows))} tokens, where {length} fit: shorten "
-                             "it, or use the task's own words (others cost a token a letter)")
+        if (longest := max(map(len, rows))) > length:
+            raise ValueError(f"a text of {longest} tokens, where {length} fit: shorten it, or use "
+                             "the task's own words (others cost a token a letter)")
         pads = [[self.eos_id] * (length - len(row)) for row in rows]
         return torch.tensor([pad + row if left else row + pad for row, pad in zip(rows, pads)])
 
     def text(self, completion):
         """Token ids of one completion -> its text up to the first end-of-text, without MASK."""
-        ids = [int(i) for i in completion]
-        ids = ids[:ids.index(self.eos_id)] if self.eos_id in ids else ids
-        return self.tokenizer.decode([i for i in ids if i != self.mask_id])
+        ids = [int(i) for i in completion] + [self.eos_id]
+        return self.tokenizer.decode([i for i in ids[:ids.index(self.eos_id)] if i != self.mask_id])
 
 
 NAMES = ["Bob", "Ann", "Tom", "Sue", "Max", "Eva", "Sam", "Kim"]
 LARGEST = 12
-# "swaps all" (with whoever has the rest of the twelve) is as easy as a step can be, and it makes
-# the answer hard to guess in the head: it turns the sign of everything that came before.
+# "swaps all" (with whoever has the rest of the twelve) is as easy as a step can be, and it is there
+# against guessing: a story of sums alone is linear, and a network soon does it in the head.
 VERBS = {"gets": ("+", range(1, 7)), "gives": ("-", range(1, 7)), "times": ("*", range(2, 4)),
          "swaps": ("~", ["all"])}
 OPERATE = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "~": lambda v, _: LARGEST - v}
@@ -172,19 +158,16 @@ class Toy(Task):
     completion_length = 22  # number, 6 x (operand, ->, value), ####, number, end-of-text
 
     def __init__(self, direct=0.5, skip=0.15):
-        self.direct, self.skip = direct, skip
-        words = NAMES + [" has", f" of {LARGEST}", " all", ". How many?", " ->", " ####"] + [f", {verb}" for verb in VERBS]
-        words += [f" {n}" for n in range(LARGEST + 1)]
-        words += [f" {sign}{n}" for sign, operands in VERBS.values() for n in operands]
+        self.direct, self.skip, self.settings = direct, skip, {"direct": direct, "skip": skip}
+        words = [*NAMES, " has", f" of {LARGEST}", " all", ". How many?", " ->", " ####",
+                 *(f", {verb}" for verb in VERBS), *(f" {n}" for n in range(LARGEST + 1)),
+                 *(f" {sign}{n}" for sign, operands in VERBS.values() for n in operands)]
         # Whole words and numbers, longest first, never half of a longer one; else one character.
         known = "|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))
         self.tokenizer = make_tokenizer([w.encode() for w in words], rf"(?:{known})(?!\w)|[\s\S]")
         token = self.tokenizer.encode_single_token
         self.arrow_id, self.hash_id = token(" ->"), token(" ####")
         self.number_ids = torch.tensor([token(f" {n}") for n in range(LARGEST + 1)])
-
-    def describe(self):
-        return {"name": self.name, "direct": self.direct, "skip": self.skip}
 
     def problem(self, split, index):
         if split not in SPLITS:
@@ -200,7 +183,7 @@ class Toy(Task):
                 n, sign = rng.choice(fits[verb]), VERBS[verb][0]
                 value = OPERATE[sign](value, n)
                 story.append(f"{verb} {n}")
-                steps.append((f"{sign}{n}", value))
+                steps.append(f" {sign}{n} -> {value}")
             # The story's hash decides its split, whoever asks: splits can't overlap.
             bucket = zlib.crc32(f"{start} {story}".encode()) % 10
             if {0: "test", 1: "validation"}.get(bucket, "train") == split:
@@ -209,13 +192,12 @@ class Toy(Task):
         while written < self.n_steps and rng.random() >= (self.skip if written else self.direct):
             written += 1
         problem = {"question": f"{name} has {start} of {LARGEST}, {', '.join(story)}. How many?",
-                   "answer": str(value), "start": start, "steps": steps}
+                   "answer": str(value), "steps": [f" {start}", *steps]}
         return {**problem, "solution": self.solution(problem, written)}
 
     def solution(self, problem, n):
         """The text that writes n steps, then the answer."""
-        steps = "".join(f" {operand} -> {value}" for operand, value in problem["steps"][:n])
-        return (f" {problem['start']}{steps}" if n else "") + f" #### {problem['answer']}"
+        return "".join(problem["steps"][:n + 1] if n else []) + f" #### {problem['answer']}"
 
     def is_well_formed(self, text):
         return bool(re.fullmatch(r"( \d+( ([-+*]\d|~all) -> \d+)+)? #### \d+", text))
@@ -228,35 +210,32 @@ class Toy(Task):
         """(B, L) tokens, however malformed -> (B, L) bool: position 0 and every position right
         after a written value, up to and including the first ####, while steps are left to write."""
         is_number = torch.isin(completion, self.number_ids.to(completion.device))
-        after_value = torch.zeros_like(is_number)
-        after_value[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
-        written = after_value.cumsum(1)
+        forks = torch.zeros_like(is_number)
+        forks[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
         end = (completion == self.hash_id) | (completion == self.eos_id)
-        ended = end.cumsum(1) - end.long() > 0      # #### or end-of-text stands before
-        after_value[:, 0] = True
-        return after_value & ~ended & (written < self.n_steps)
+        ended = end.cumsum(1) > end.long()          # #### or end-of-text stands before
+        n_written, forks[:, 0] = forks.cumsum(1), True
+        return forks & ~ended & (n_written < self.n_steps)
 
 
 def read_jsonl(path, after_question="\n"):
     """GSM8K's file format, one {"question", "answer"} a line -> problems. The calculator
     annotations <<48/2=24>> are removed: nothing here runs a calculator.
     Raises OSError, or ValueError naming file and line."""
-    problems = []
-    with open(path, "rb") as f:
-        lines = f.read().splitlines()
+    lines, problems = Path(path).read_bytes().splitlines(), []
     if not lines:
         raise ValueError(f'{path} is empty; expected one {{"question", "answer"}} a line')
     for i, line in enumerate(lines, 1):
-        wanted = f'{path}, line {i}: expected {{"question": "...", "answer": "... #### 42"}}'
+        wanted = f'{path}, line {i}: expected {{"question": "...", "answer": "... #### 42"}}, found'
         try:
             row = json.loads(line.decode("utf-8"))
             question, solution = row["question"], re.sub(r"<<[^<>]*>>", "", row["answer"])
             (question + solution).encode("utf-8")       # JSON can hold what is no text
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{wanted}, found {type(error).__name__}: {error}") from None
+            raise ValueError(f"{wanted} {type(error).__name__}: {error}") from None
         answer = extract_answer(solution)
         if not isinstance(question, str) or not question or answer is None:
-            raise ValueError(f"{wanted}, found no question or no number after ####")
+            raise ValueError(f"{wanted} no question or no number after ####")
         problems.append({"question": question + after_question, "solution": solution,
                          "answer": str(answer)})
     return problems
@@ -264,19 +243,22 @@ def read_jsonl(path, after_question="\n"):
 
 class GSM8K(Task):
     """The real thing, from local files. splits: name -> problems (read_jsonl); rows that do not fit
-    are left out and counted in `too_long`."""
+    are left out and counted in `too_long` (of a test row, only the question has to fit)."""
     name = "gsm8k"
 
     def __init__(self, splits, pieces, prompt_length, completion_length):
-        self.tokenizer, self.pieces = make_tokenizer(pieces, GSM8K_PATTERN), pieces
+        self.tokenizer = make_tokenizer(pieces, GSM8K_PATTERN)
         self.prompt_length, self.completion_length = prompt_length, completion_length
-        self.splits = {split: [row for row in rows if self.fits(row, split)]
-                       for split, rows in splits.items()}
-        self.too_long = {s: len(rows) - len(self.splits[s]) for s, rows in splits.items()}
+        # The vocabulary in tiktoken's own file format: base64(piece) rank.
+        lines = (f"{base64.b64encode(p).decode()} {256 + i}" for i, p in enumerate(pieces))
+        self.settings = {"vocabulary": "\n".join(lines), "prompt_length": prompt_length,
+                         "completion_length": completion_length}
 
-    def fits(self, row, split):     # of a test row only the question and the answer are used
-        q, s = (len(self.tokenizer.encode_ordinary(row[key])) for key in ("question", "solution"))
-        return q <= self.prompt_length and (split == "test" or s < self.completion_length)
+        def fits(row, split):
+            q, s = (len(self.tokenizer.encode_ordinary(row[k])) for k in ("question", "solution"))
+            return q <= prompt_length and (split == "test" or s < completion_length)
+        self.splits = {s: [row for row in rows if fits(row, s)] for s, rows in splits.items()}
+        self.too_long = {s: len(rows) - len(self.splits[s]) for s, rows in splits.items()}
 
     @classmethod
     def from_files(cls, train, test, n_merges, prompt_length, completion_length):
@@ -285,19 +267,13 @@ class GSM8K(Task):
         rows, splits = read_jsonl(train), {"train": [], "validation": [], "test": read_jsonl(test)}
         shared = {r["question"] for r in rows} & {r["question"] for r in splits["test"]}
         if shared:
-            raise ValueError(f"{len(shared)} questions of {test} stand in {train} too: a test that "
-                             "was trained on measures nothing")
+            raise ValueError(f"{len(shared)} questions of {test} are in {train} too: no fair test")
         # A fixed shuffle, by another hash than the split's.
-        for row in sorted(rows, key=lambda r: zlib.crc32(r["question"].encode())):
+        for row in sorted(rows, key=lambda row: zlib.crc32(row["question"].encode())):
             held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
             splits["validation" if held_out else "train"].append(row)
         text = "".join(r["question"] + r["solution"] for r in splits["train"])
         return cls(splits, train_bpe(text, n_merges), prompt_length, completion_length)
-
-    def describe(self):     # the vocabulary in tiktoken's own file format: base64(piece) rank
-        lines = (f"{base64.b64encode(p).decode()} {256 + i}" for i, p in enumerate(self.pieces))
-        return {"name": self.name, "vocabulary": "\n".join(lines),
-                "prompt_length": self.prompt_length, "completion_length": self.completion_length}
 
     def problem(self, split, index):
         if not self.splits.get(split):
@@ -310,15 +286,15 @@ class GSM8K(Task):
 
 def load_task(description, test_file=None):
     """The task that a checkpoint was trained on. test_file: GSM8K rows to use as its test split."""
-    if description["name"] == "gsm8k":
-        pieces = [base64.b64decode(s.split()[0]) for s in description["vocabulary"].splitlines()]
-        splits = {"test": read_jsonl(test_file)} if test_file else {}
-        lengths = description["prompt_length"], description["completion_length"]
-        return GSM8K(splits, pieces, *lengths)
-    if description["name"] != "toy":
-        raise ValueError(f"this checkpoint's task, {description['name']!r}, is one of your own: "
-                         "hand it to sample.generate and eval_gsm8k.evaluate in a script")
-    task = Toy(description["direct"], description["skip"])
+    name, rest = description["name"], {k: v for k, v in description.items() if k != "name"}
+    if name == "gsm8k":
+        lines = rest.pop("vocabulary").splitlines()
+        return GSM8K({"test": read_jsonl(test_file)} if test_file else {},
+                     [base64.b64decode(line.split()[0]) for line in lines], **rest)
+    if name != "toy":
+        raise ValueError(f"this checkpoint's task, {name!r}, is one of your own: hand it to "
+                         "sample.generate and eval_gsm8k.evaluate in a script")
+    task = Toy(**rest)
     if test_file:       # problems in the toy's words, from a file
         rows = read_jsonl(test_file, after_question="")
         task.problem = lambda split, index: rows[index % len(rows)]

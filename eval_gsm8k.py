@@ -20,12 +20,11 @@ import torch
 from tqdm import tqdm
 
 from model import write_whole
-from sample import Parser, add_decoder_flags, generate, load_from_flags, text_length
+from sample import add_decoder_flags, generate, load_from_flags, new_parser, text_length
 
-RESULT_COLUMNS = ("stage,order,selection,block_length,temperature,k,value,low,high,nfe,n_problems,"
-                  "n_samples,seed").split(",")
-MEASURE_COLUMNS = ("stage,order,selection,block_length,temperature,measure,value,low,high,"
-                   "seed").split(",")
+KEY = ["stage", "order", "selection", "block_length", "temperature"]
+RESULT_COLUMNS = [*KEY, "k", "value", "low", "high", "nfe", "n_problems", "n_samples", "seed"]
+MEASURE_COLUMNS = [*KEY, "measure", "value", "low", "high", "seed"]
 
 GSM8K_TEST = ("https://raw.githubusercontent.com/openai/grade-school-math/"
               "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/test.jsonl")
@@ -38,8 +37,7 @@ def pass_at_k(correct, k):
     Raises ValueError if k > n."""
     n = correct.shape[1]
     if not 1 <= k <= n:
-        raise ValueError(f"pass@{k} needs at least {k} samples a problem, there are {n}: "
-                         f"raise --samples or lower --k")
+        raise ValueError(f"pass@{k} needs {k} samples a problem, there are {n}: raise --samples")
     return np.array([1.0 if n - c < k else 1 - np.prod(1 - k / np.arange(n - c + 1, n + 1))
                      for c in correct.sum(1).astype(int)])
 
@@ -58,9 +56,9 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
 
 def measure(task, sample, block_length):
     """name -> (numerator (B,), denominator (B,)) of everything that is not an accuracy."""
-    tokens, rank, (B, L) = sample.tokens, sample.rank, sample.rank.shape
+    tokens, rank, L = sample.tokens, sample.rank, sample.rank.shape[1]
     position, lengths = torch.arange(L, device=rank.device), text_length(tokens, task.eos_id)
-    one, committed = torch.ones(B), rank < L
+    committed, one = rank < L, torch.ones(len(rank))
     rows = {"tokens_per_evaluation": (lengths, sample.nfe),
             "non_top_commits": ((committed & ~sample.is_top).sum(1), committed.sum(1))}
     if task.n_steps:
@@ -154,7 +152,7 @@ def download(path):
 
 
 def main(argv=None):
-    parser = Parser("Accuracy or pass@k of a checkpoint, in any decoding order.")
+    parser = new_parser("Accuracy or pass@k of a checkpoint, in any decoding order.")
     parser.add_argument("--download", action="store_true",
                         help="fetch the official GSM8K test file to gsm8k_test.jsonl and use it")
     parser.add_argument("--limit", type=int, default=400, help="how many problems")

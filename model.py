@@ -9,12 +9,10 @@ It is a GPT with three differences:
    order of filling in (LLaDA, arXiv 2502.09992, eq. 3; a test proves it).
 
 There is no time input: the number of masks says how far along a canvas is. Parameter names are
-LLaDA's (wte, blocks.0.q_proj, ..., ln_f, ff_out). Legend: B rows, P prompt length, L completion
-length, S = P + L the canvas, V vocabulary, C = n_embd, H heads.
+LLaDA's. Legend: B rows, P prompt length, L completion length, S = P + L, V vocabulary, C = n_embd.
 """
 import io
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 
 import torch
@@ -32,7 +30,7 @@ class ModelConfig:
     n_head: int = 4
     n_embd: int = 128
     n_hidden: int = 384     # width of the MLP; LLaDA uses 3 * n_embd as well
-    rope_theta: float = 10000.0
+    rope_theta: float = 100.0   # wavelengths of 6 to 500 tokens: the canvas is short
     norm_eps: float = 1e-5
 
 
@@ -50,8 +48,8 @@ class Block(nn.Module):
         h = self.attn_norm(x)
         q, k, v = (f(h).unflatten(-1, (self.n_head, -1)).transpose(1, 2)       # (B, H, S, C/H)
                    for f in (self.q_proj, self.k_proj, self.v_proj))
-        y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
-        x = x + self.attn_out(y.transpose(1, 2).flatten(-2))                   # (B, S, C)
+        h = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        x = x + self.attn_out(h.transpose(1, 2).flatten(-2))                   # (B, S, C)
         h = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(h)) * self.up_proj(h))
 
@@ -83,11 +81,10 @@ class MaskedDiffusionLM(nn.Module):
 
     def forward(self, tokens):  # (B, S) token ids -> (B, S, V) logits, float32
         """Raises ValueError if the canvas is longer than config.max_length."""
-        if tokens.shape[1] > self.config.max_length:
-            raise ValueError(f"a canvas of {tokens.shape[1]} tokens is longer than this model's "
-                             f"{self.config.max_length}")
-        cos, sin = self.cos[:tokens.shape[1]], self.sin[:tokens.shape[1]]
-        x = self.wte(tokens)                                                   # (B, S, C)
+        n, most = tokens.shape[1], self.config.max_length
+        if n > most:
+            raise ValueError(f"a canvas of {n} tokens is longer than this model's {most}")
+        cos, sin, x = self.cos[:n], self.sin[:n], self.wte(tokens)             # (B, S, C)
         for block in self.blocks:
             x = block(x, cos, sin)
         logits = self.ff_out(self.ln_f(x)).float()                             # (B, S, V)
@@ -119,16 +116,16 @@ FORMAT = "flexibility-trap checkpoint, version 1"
 
 def write_whole(path, data):
     """Write bytes under a temporary name, then rename: never half a file."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".")
+    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        with os.fdopen(handle, "wb") as f:
+        with open(temporary, "wb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
-        os.chmod(temporary, 0o644)      # mkstemp makes it private
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        if os.path.exists(temporary):
+            os.unlink(temporary)
         raise
 
 
@@ -147,17 +144,15 @@ def load_checkpoint(path, device="cpu"):
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is missing; make it with: python train.py")
     with open(path, "rb") as f:
-        try:
-            saved = torch.load(f, map_location="cpu", weights_only=True)
-        except Exception as error:      # torch raises half a dozen kinds; all mean the same here
-            raise ValueError(f"{path} is damaged or no checkpoint ({type(error).__name__}); make "
-                             "one with: python train.py") from None
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        raise ValueError(f"{path} is no {FORMAT}; make one with: python train.py")
+        data = io.BytesIO(f.read())
     try:
+        saved = torch.load(data, map_location="cpu", weights_only=True)
+        if saved["format"] != FORMAT:
+            raise ValueError(f"another format, {saved['format']!r:.60}")
         model = MaskedDiffusionLM(ModelConfig(**saved["config"]))
         model.load_state_dict(saved["model"])
         return model.eval().to(device), saved["task"], saved["info"]
-    except Exception as error:          # whatever is wrong inside it
+    except Exception as error:          # torch raises half a dozen kinds; all mean the same here
         reason = f"{type(error).__name__}: {str(error)[:60]!r}"
-        raise ValueError(f"{path} is damaged ({reason})") from None
+        raise ValueError(f"{path} is damaged or no {FORMAT} ({reason}); make one with: python "
+                         "train.py") from None

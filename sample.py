@@ -4,10 +4,9 @@
 
 Each step runs the model once, *scores* the masked positions (the order), *selects* how many of the
 best to commit, and draws their tokens. Out come the tokens and, for every position, its `rank`: the
-step at which it was committed. Left to right, confidence first, parallel: each is a choice of rank,
-and grpo.log_probs gives the probability of any of them.
+step at which it was committed. Left to right, confidence first, parallel: each is a choice of rank.
 
-Legend: B rows, A rows still alive, P prompt length, L completion length, V vocabulary, U distinct
+Legend: B rows, A of them alive, P prompt length, L completion length, V vocabulary, U distinct
 canvases. Rows with the same canvas share one evaluation, which changes nothing but the time.
 """
 import argparse
@@ -25,8 +24,8 @@ ORDERS = {
     "confidence": "draw at every mask, keep the draw with the highest p: LLaDA's low-confidence "
                   "remasking (LCR), the paper's arbitrary order",
     "top_probability": "the position with the highest max p, then draw there (TPP, 2502.06768)",
-    "margin": "the largest p(1st) - p(2nd), then draw", "entropy": "the lowest entropy, then draw",
-    "random": "one random permutation a row",
+    "margin": "the largest p(1st) - p(2nd), then draw",
+    "entropy": "the lowest entropy, then draw", "random": "one random permutation a row",
     "exploratory": "the highest entropy first, then top_probability (EGI, arXiv 2609.34509)"}
 # Selections: how many are committed in one step, and the default value.
 SELECTIONS = {
@@ -48,23 +47,23 @@ class Decoder:
     temperature: float = 0.0
 
     def __post_init__(self):
-        def check(fine, message):
-            if not fine:
-                raise ValueError(message)
-        check(self.order in ORDERS, f"unknown order {self.order!r}; known: {', '.join(ORDERS)}")
-        check(self.select in SELECTIONS,
-              f"unknown selection {self.select!r}; known: {', '.join(SELECTIONS)}")
-        check(0 <= self.temperature < float("inf"),
-              f"the temperature is {self.temperature}; it must be 0 or more")
-        check(0 <= self.value < float("inf") and (
-              self.select != "k" or self.value >= 1 and self.value == int(self.value)),
-              f"{self.selection}: the value must be 0 or more, and k a whole number from 1 on")
-        check(self.block_length is None or self.block_length >= 1,
-              f"the block length is {self.block_length}; it must be 1 or more")
+        whole = self.select != "k" or self.value >= 1 and self.value % 1 == 0
         by_top = self.order == "top_probability" or (
             self.order == "confidence" and self.temperature == 0)       # then the same thing
-        check(self.select == "k" or by_top, f"{self.select} picks positions by certainty, not in "
-              f"order {self.order}: use top_probability (or confidence at temperature 0)")
+        for fine, message in [
+            (self.order in ORDERS, f"unknown order {self.order!r}; known: {', '.join(ORDERS)}"),
+            (self.select in SELECTIONS,
+             f"unknown selection {self.select!r}; known: {', '.join(SELECTIONS)}"),
+            (0 <= self.temperature < float("inf"),
+             f"the temperature is {self.temperature}; it must be 0 or more"),
+            (0 <= self.value < float("inf") and whole,
+             f"{self.selection}: the value must be 0 or more, and k a whole number from 1 on"),
+            (self.block_length is None or self.block_length >= 1,
+             f"the block length is {self.block_length}; it must be 1 or more"),
+            (self.select == "k" or by_top, f"{self.select} picks positions by certainty, not in "
+             f"order {self.order}: use top_probability (or confidence at temperature 0)")]:
+            if not fine:
+                raise ValueError(message)
 
     @property
     def selection(self):
@@ -111,7 +110,10 @@ def generate(model, prompts, length, decoder, uniform=None):
         drawn_logp = logp[state[:, None], torch.arange(L, device=device), drawn]     # (A, L)
         score = position_score(decoder.order, step, p, top, entropy, state, drawn_logp,
                                permutation[alive])
-        chosen = select(decoder, score, top, entropy, in_block(masked, decoder))
+        # Candidates: the masks in the block of the leftmost one.
+        block = torch.arange(L, device=device) // (decoder.block_length or L)
+        candidate = masked & (block == block[masked.int().argmax(1)][:, None])       # (A, L)
+        chosen = select(decoder, score, top, entropy, candidate)
 
         row, position = chosen.nonzero(as_tuple=True)
         at = alive[row], position
@@ -152,14 +154,6 @@ def position_score(order, step, p, top, entropy, state, drawn_logp, permutation)
     return entropy if order == "exploratory" and step == 0 else top
 
 
-def in_block(masked, decoder):
-    """The masked positions of each row's current block, the one that holds its leftmost mask."""
-    if decoder.block_length is None:
-        return masked
-    block = torch.arange(masked.shape[1], device=masked.device) // decoder.block_length
-    return masked & (block == block[masked.int().argmax(1)][:, None])
-
-
 def select(decoder, score, top, entropy, candidate):
     """Which candidates to commit now, at least one a row. All arguments and the result (A, L)."""
     key = -entropy if decoder.select == "entropy_bound" else score
@@ -192,15 +186,11 @@ def text_length(tokens, eos_id):
     return ((tokens == eos_id).cumsum(1) == 0).sum(1).add(1).clamp(max=tokens.shape[1])
 
 
-class Parser(argparse.ArgumentParser):
+def new_parser(description):
     """Shows defaults in --help, and says what is wrong in one line, exit status 2."""
-
-    def __init__(self, description):
-        super().__init__(description=description, allow_abbrev=False,
-                         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+    return argparse.ArgumentParser(description=description, usage=argparse.SUPPRESS,
+                                   allow_abbrev=False,
+                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 
 
 def add_decoder_flags(parser):
@@ -220,7 +210,7 @@ def add_decoder_flags(parser):
 
 
 def load_from_flags(args):
-    """-> model, task, info, Decoder. Raises OSError or ValueError, one line each."""
+    """-> model, task, info, Decoder."""
     model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
     task = load_task(description, args.data)
     name, _, value = args.select.partition("=")
@@ -228,9 +218,8 @@ def load_from_flags(args):
         value = float(value or SELECTIONS.get(name, [1])[0])
     except ValueError:
         raise ValueError(f"--select {args.select}: {value!r} is not a number") from None
-    if args.block_length is not None and args.block_length > task.completion_length:
-        args.block_length = task.completion_length
-        print(f"note: --block-length clamped to the completion's {args.block_length} tokens")
+    if (args.block_length or 0) > task.completion_length:
+        raise ValueError(f"--block-length is at most {task.completion_length}, the completion's")
     if args.samples < 1:
         raise ValueError("--samples must be 1 or more")
     torch.manual_seed(args.seed)        # refuses what can't be a seed
@@ -239,42 +228,35 @@ def load_from_flags(args):
 
 def pick_device(name):
     """auto: cuda if there, mps if it runs what we need, else cpu. Raises ValueError."""
-    def works(device):
+    for device in ("cuda", "mps", "cpu") if name == "auto" else (name,):
         try:    # not every version has every operation on mps
             torch.rand(2, 2, device=device).argsort(dim=1, stable=True).unique(dim=0)
-            return True
-        except (RuntimeError, NotImplementedError, AssertionError):
-            return False
-    for device in ("cuda", "mps", "cpu") if name == "auto" else (name,):
-        if works(device):
             return device
+        except (RuntimeError, NotImplementedError, AssertionError):
+            pass
     raise ValueError(f"--device {name} does not work here; use --device cpu, or leave it out")
-
-
-def token_text(task, token):
-    """One token as a reader can see it: end-of-text and control characters made visible."""
-    if token == task.eos_id:
-        return "."
-    text = task.tokenizer.decode_single_token_bytes(token).decode("utf-8", "replace").strip(" ")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) or "' '"
 
 
 def show(task, tokens, rank, watch):
     """Print a canvas and its ranks; with `watch` first each step of it, replayed from the ranks."""
-    words, rank = [token_text(task, int(t)) for t in tokens], rank.tolist()
-    width = [max(len(word), 2) for word in words]
+    def visible(token):     # end-of-text and control characters, too
+        text = task.tokenizer.decode_single_token_bytes(token).decode("utf-8", "replace").strip(" ")
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) or "' '"
+        return "." if token == task.eos_id else text
+    words, rank = [visible(token) for token in tokens.tolist()], rank.tolist()
+    last = max(r for r in rank if r < len(rank))
     new, old = ("\033[7m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    for step in range(watch and max(r for r in rank if r < len(rank)) + 1):
-        print(f"step {step:3d}  " + " ".join(
-            new * (r == step) + (word if r <= step else "__").rjust(n) + old * (r == step)
-            for word, n, r in zip(words, width, rank)))
-    print("text      " + " ".join(word.rjust(n) for word, n in zip(words, width)))
-    print("rank      " + " ".join(("-" if r == len(rank) else str(r)).rjust(n)
-                                  for r, n in zip(rank, width)))
+    lines = [(f"step {step:3d}  ", [w if r <= step else "__" for w, r in zip(words, rank)], step)
+             for step in range(watch * (last + 1))]
+    lines += [("text      ", words, None),
+              ("rank      ", ["-" if r == len(rank) else str(r) for r in rank], None)]
+    for name, cells, step in lines:
+        print(name + " ".join(new * (r == step) + cell.rjust(max(len(word), 2)) + old * (r == step)
+                              for cell, word, r in zip(cells, words, rank)))
 
 
 def main(argv=None):
-    parser = Parser("Fill the canvas of one problem, in any order.")
+    parser = new_parser("Fill the canvas of one problem, in any order.")
     parser.add_argument("--index", type=int, default=0, help="which test problem")
     parser.add_argument("--prompt", help="a question of your own, in the task's words")
     parser.add_argument("--watch", action="store_true", help="show the canvas after every step")
@@ -282,8 +264,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         model, task, _, decoder = load_from_flags(args)
-        problem = (task.problem("test", args.index) if args.prompt is None else
-                   {"question": args.prompt})
+        problem = {"question": args.prompt}
+        if args.prompt is None:
+            problem = task.problem("test", args.index)
         # A prompt may be longer than those seen in training, as far as the network reaches.
         n_tokens = len(task.tokenizer.encode_ordinary(problem["question"]))
         most = model.config.max_length - task.completion_length
@@ -296,10 +279,10 @@ def main(argv=None):
     print("question  " + problem["question"].strip())
     for i in range(args.samples):
         show(task, sample.tokens[i], sample.rank[i], args.watch)
-        nfe, verdict, answer = int(sample.nfe[i]), "", problem.get("answer")
-        if answer is not None:
-            right = task.reward(task.text(sample.tokens[i]), answer)
-            verdict = "; right" if right else f"; wrong, it is {answer}"
+        nfe, verdict = int(sample.nfe[i]), ""
+        if "answer" in problem:
+            right = task.reward(task.text(sample.tokens[i]), problem["answer"])
+            verdict = "; right" if right else f"; wrong, it is {problem['answer']}"
         print(f"          {nfe} forward evaluations, {int(lengths[i]) / nfe:.2f} tokens each, "
               f"log-prob {float(sample.logp[i].sum()):.3f}{verdict}")
 

@@ -6,9 +6,8 @@
 
 Leaves in --out: base.pt, justgrpo.pt (checkpoints), log.csv (training), results.csv (accuracies),
 measures.csv (everything else), summary.json, and progress.png if matplotlib is installed.
-
-What differs from JustGRPO (arXiv 2601.15165), beyond size, is listed in grpo.py. Same seed and
-thread count on a CPU: the same files, times apart. On a GPU only the seed is promised.
+Same seed and thread count on a CPU: the same files, times apart. On a GPU only the seed is
+promised. What differs from JustGRPO (arXiv 2601.15165), beyond size, is listed in grpo.py.
 """
 import csv
 import json
@@ -17,7 +16,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections import Counter
+from statistics import mode
 
 import numpy as np
 import torch
@@ -29,11 +28,11 @@ from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, evaluate, in
 from grpo import advantages, grpo_loss
 from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint,
                    save_checkpoint, write_whole)
-from sample import Decoder, Parser, generate, pick_device
+from sample import Decoder, generate, new_parser, pick_device
 
 # The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
 FLAGS = {
-    "steps": (1400, 60, 2500, 10, "pretraining steps"),
+    "steps": (1200, 60, 2500, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
     "width": (128, 64, 128, 64, "of the network, a multiple of 8"),
@@ -41,8 +40,7 @@ FLAGS = {
     "grpo-steps": (60, 3, 4, 1, "GRPO steps"),
     "prompts": (16, 4, 4, 1, "prompts a GRPO step"),
     "rollouts": (8, 4, 4, 4, "rollouts a prompt"),
-    "grpo-lr": (5e-5, 5e-5, 5e-5, 5e-5, "GRPO learning rate; too large a step harms the parallel "
-                "decoders first"),
+    "grpo-lr": (5e-5, 5e-5, 5e-5, 5e-5, "GRPO learning rate; it falls to zero"),
     "problems": (400, 32, 48, 2, "test problems for greedy accuracy"),
     "trap-problems": (64, 8, 8, 1, "test problems for pass@k"),
     "samples": (32, 8, 8, 2, "completions a problem for pass@k")}
@@ -66,8 +64,8 @@ def show_task(args, task):
         print("\n  " + problem["question"].strip())
         for n in (task.n_steps, 0) if task.n_steps else ():
             ids = task.completions([task.solution(problem, n)])
-            marks = ["|" * int(fork) for fork in task.forks(ids)[0]]
-            print("    " + "".join(mark + task.text([i]) for mark, i in zip(marks, ids[0])))
+            print("    " + "".join("|" * fork + task.text([token]) for token, fork in
+                                   zip(ids[0], task.forks(ids)[0].tolist())))
         if not task.n_steps:
             print("    " + problem["solution"].replace("\n", "\n    "))
     print(f"\n  prompt {task.prompt_length} tokens, completion {task.completion_length}, vocabulary"
@@ -91,17 +89,18 @@ def pretrain(args, task, tables):
     n_parameters = sum(p.numel() for p in model.parameters())
     print(f"  {n_parameters / 1e6:.2f} million parameters, on {args.device}")
     # Muon (K. Jordan 2024) on the blocks' matrices, AdamW on the rest: embedding, head, norms.
-    matrices = [p for n, p in model.named_parameters() if n.startswith("blocks") and p.ndim == 2]
-    rest = [p for n, p in model.named_parameters() if not n.startswith("blocks") or p.ndim < 2]
+    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
+    rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
     optimizers = [torch.optim.Muon(matrices, lr=args.lr, momentum=0.95, weight_decay=0.01),
                   torch.optim.AdamW(rest, lr=args.lr / 2, betas=(0.9, 0.98), weight_decay=0.0)]
     peaks = [o.param_groups[0]["lr"] for o in optimizers]
     generator = torch.Generator().manual_seed(args.seed)
-    bar, start, losses, n_tokens = tqdm(range(args.steps), desc="pretraining"), time.time(), [], 0
+    bar, start, losses = tqdm(range(args.steps), desc="pretraining"), time.time(), []
     for step in bar:
         problems = task.problems("train", args.seed * STRIDE + step * args.batch, args.batch)
-        prompt = task.prompts([p["question"] for p in problems]).to(args.device)       # (B, P)
-        completion = task.completions([p["solution"] for p in problems]).to(args.device)
+        if task.n_steps and step < args.steps // 2:     # learn to make every step, then to skip
+            problems = [{**p, "solution": task.solution(p, task.n_steps)} for p in problems]
+        prompt, completion = encode(args, task, problems)                       # (B, P), (B, L)
         t, is_masked = (x.to(args.device) for x in draw_masks(*completion.shape, generator))
         with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
             loss = diffusion_loss(model, prompt, completion, t, is_masked)
@@ -114,29 +113,34 @@ def pretrain(args, task, tables):
             optimizer.step()
             optimizer.zero_grad()
         losses.append(loss.item())
-        n_tokens += prompt.numel() + completion.numel()
         if (step + 1) % 20 == 0 or step + 1 == args.steps:
-            loss, seconds = round(np.mean(losses[-20:]), 5), round(time.time() - start, 2)
-            bar.set_postfix_str(f"loss {loss:.3f}, {n_tokens / seconds:,.0f} tokens/s")
+            loss, seconds = np.mean(losses[-20:]), time.time() - start
+            speed = round((step + 1) * (prompt.numel() + completion.numel()) / seconds)
+            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
             record(args, tables, "log", [{
-                "stage": "base", "step": step + 1, "loss": loss, "seconds": seconds,
-                "tokens_per_second": round(n_tokens / seconds)}])
+                "stage": "base", "step": step + 1, "loss": round(loss, 5),
+                "tokens_per_second": speed, "seconds": round(seconds, 2)}])
     save_checkpoint(f"{args.out}/base.pt", model, task.describe(), stage="base", seed=args.seed)
     probe(args, task, model.eval(), tables)
     return model
+
+
+def encode(args, task, problems):
+    """-> (B, P), (B, L) token ids on the device."""
+    return (task.prompts([p["question"] for p in problems]).to(args.device),
+            task.completions([p["solution"] for p in problems]).to(args.device))
 
 
 @torch.no_grad()
 def probe(args, task, model, tables):
     """What the base can do: held-out loss; is it good at steps, bad in the head?"""
     problems = task.problems("validation", 0, args.problems)
-    prompt = task.prompts([p["question"] for p in problems]).to(args.device)
-    completion = task.completions([p["solution"] for p in problems]).to(args.device)
+    prompt, completion = encode(args, task, problems)
     generator = torch.Generator().manual_seed(0)
     draws = [draw_masks(*completion.shape, generator) for _ in range(8)]
     nll = np.mean([diffusion_loss(model, prompt, completion, t.to(args.device),
                                   is_masked.to(args.device)).item() for t, is_masked in draws])
-    common = Counter(p["answer"] for p in task.problems("train", 0, 5000)).most_common(1)[0][0]
+    common = mode(p["answer"] for p in task.problems("train", 0, 5000))
     same = np.mean([p["answer"] == common for p in task.problems("test", 0, args.problems)])
     print(f"  held-out masked NLL {nll:.3f} nats a token ({len(problems)} problems); always "
           f"answering {common} would be right {same:.1%} of the time")
@@ -160,13 +164,13 @@ def probe_steps(args, task, model, problems, prompt):
         hidden = torch.arange(text.shape[1], device=args.device) >= at
         logits = model(torch.cat([prompt, text.masked_fill(hidden, task.mask_id)], dim=1))
         p = logits[:, task.prompt_length + at].softmax(-1)                             # (B, V)
-        right = (p.argmax(-1) == text[:, at]).float().mean().item()
-        return {"right": right, "go on": 1 - p[:, task.hash_id].mean().item()}
+        return ((p.argmax(-1) == text[:, at]).float().mean().item(),    # right,
+                1 - p[:, task.hash_id].mean().item())                   # goes on
     n, fork = task.n_steps, task.fork_position
-    rows = {"next_value": [predict(n, 3 * s + 3)["right"] for s in range(n)],
-            "go_on": [predict(n, fork(s))["go on"] for s in range(n)],
+    rows = {"next_value": [predict(n, fork(s + 1) - 1)[0] for s in range(n)],
+            "go_on": [predict(n, fork(s))[1] for s in range(n)],
             "true_go_on": [1 - task.direct] + [1 - task.skip] * (n - 1),
-            "answer_in_head": [predict(s, fork(s) + 1)["right"] for s in range(n + 1)]}
+            "answer_in_head": [predict(s, fork(s) + 1)[0] for s in range(n + 1)]}
     print_table(["at step", *range(n + 1)],
                 [[name, *(f"{v:.3f}" for v in values)] for name, values in rows.items()])
     print("next_value: right, given a correct prefix; go_on: probability at the fork, and the true "
@@ -187,15 +191,13 @@ def measure_all(args, task, model, tables, stage, decoders, n_problems, n_sample
 
 def trap(args, task, model, tables, stage):
     """pass@k of every order: the table, and what it says."""
-    ks = [2**i for i in range(20) if 2**i <= args.samples]
+    ks, table = [2**i for i in range(20) if 2**i <= args.samples], []
     out = measure_all(args, task, model, tables, stage, TRAP, args.trap_problems, args.samples, ks)
-    extra = ["distinct"] * (ks[-1] > 1) + ["bypass_fork", "entropy_fork"] * bool(task.n_steps)
-    table = []
     for decoder, (_, rows, measures) in out.items():
-        m = {row["measure"]: row["value"] for row in measures}
-        passes = [f"{r['value']:.3f}" for r in rows]
-        table.append([decoder, *passes, *(f"{m[name]:.2f}" for name in extra)])
-        table.append(["   95 % interval", *(f"{r['low']:.2f}-{r['high']:.2f}" for r in rows)])
+        extra = {m["measure"]: f"{m['value']:.2f}" for m in measures
+                 if m["measure"] in ("distinct", "bypass_fork", "entropy_fork")}
+        table += [[decoder, *(f"{r['value']:.3f}" for r in rows), *extra.values()],
+                  ["   95 % interval", *(f"{r['low']:.2f}-{r['high']:.2f}" for r in rows)]]
     print_table(["pass@k at T=0.6, k =", *ks, *extra], table)
     scores = {d: {k: pass_at_k(r[0]["correct"], k) for k in ks} for d, r in out.items()}
     for decoder in TRAP[1:4]:
@@ -206,18 +208,19 @@ def crossing(ltr, other):
     """A sentence, computed: does left to right overtake, at which k, and is it clear of zero?
     ltr, other: k -> pass@k of the same problems (Q,)."""
     lead = {k: bootstrap(ltr[k] - other[k]) for k in ltr}   # paired
-
-    def say(k):
-        value, low, high = lead[k]
-        clear = "clear of zero" if low > 0 or high < 0 else "not clear of zero"
-        return f"{value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear})"
     first, last, best = min(lead), max(lead), max(lead, key=lambda k: lead[k][0])
     over = next((k for k in lead if lead[k][0] > 0), None)
     if over is None:
-        return f"no crossing, left to right is never ahead; {say(last)}."
-    if over == first:
-        return f"no crossing, left to right is ahead from the start: {say(first)}; {say(best)}."
-    return f"left to right overtakes at k={over}: {say(first)}; {say(over)}; {say(best)}."
+        text, ks = "no crossing, left to right is never ahead", [last]
+    elif over == first:
+        text, ks = "no crossing, left to right is ahead from the start", [first, best]
+    else:
+        text, ks = f"left to right overtakes at k={over}", [first, over, best]
+    for k in ks:
+        value, low, high = lead[k]
+        clear = "not clear" if low <= 0 <= high else "clear"
+        text += f"; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)"
+    return text + "."
 
 
 def justgrpo(args, task, model, tables):
@@ -231,7 +234,7 @@ def justgrpo(args, task, model, tables):
     for step in bar:
         first = args.seed * STRIDE + STRIDE // 2 + step * Q     # not seen in pretraining
         problems = [p for p in task.problems("train", first, Q) for _ in range(G)]
-        prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (Q*G, P)
+        prompt, _ = encode(args, task, problems)                                        # (Q*G, P)
         rollout = generate(model, prompt, L, Decoder("left_to_right", temperature=1.0),
                            lambda: torch.rand(Q * G, L, generator=generator))
         reward = torch.tensor([task.reward(task.text(tokens), p["answer"]) for tokens, p in
@@ -272,40 +275,27 @@ def compare(args, before, after, tables):
     """Before and after, on the same problems: paired differences."""
     table = []
     for d in GREEDY:
-        pair = before[d][0], after[d][0]
-        gain = interval(pair[1]["correct"].mean(1) - pair[0]["correct"].mean(1))
-        speed = [bootstrap(*r["measures"]["tokens_per_evaluation"])[0] for r in pair]
-        table.append([d, *(f"{r['correct'].mean():.3f}" for r in pair), f"{gain['value']:+.3f}",
-                      f"{gain['low']:+.3f} to {gain['high']:+.3f}",
-                      *(f"{r['nfe']:.1f}" for r in pair), *(f"{s:.2f}" for s in speed)])
-        key = {c: after[d][2][0][c] for c in (*MEASURE_COLUMNS[:5], "seed")}
-        record(args, tables, "measures", [{**key, "measure": "gain", **gain}])
+        pair = before[d], after[d]
+        gain = interval(after[d][0]["correct"].mean(1) - before[d][0]["correct"].mean(1))
+        table.append([d, *(f"{rows[0]['value']:.3f}" for _, rows, _ in pair),
+                      f"{gain['value']:+.3f}", f"{gain['low']:+.3f} to {gain['high']:+.3f}",
+                      *(f"{rows[0]['nfe']:.1f}" for _, rows, _ in pair),
+                      *(f"{measures[0]['value']:.2f}" for _, _, measures in pair)])
+        record(args, tables, "measures", [{**after[d][2][0], "measure": "gain", **gain}])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE", "after",
                  "tokens/NFE", "after"], table)
     print(f"  {args.problems} problems. Look at the parallel decoders: no rollout had their order."
           "\n  (A base that jumps to its answer needs few evaluations: compare tokens/NFE.)")
 
 
-def record(args, tables, name, rows):
+def record(args, tables, name, rows=()):
     """Every finished row is on disk at once."""
     tables[name] += rows
     write_csv(f"{args.out}/{name}.csv", TABLES[name], tables[name])
 
 
-def load_tables(args):
-    """Rows of earlier stages, less those that this stage writes anew."""
-    tables = {name: [] for name in TABLES}
-    stale = {"trap": lambda r: r["stage"] == "base" and r.get("temperature") == "0.6",
-             "grpo": lambda r: r["stage"] != "base" or r.get("temperature") == "0.0"}
-    for name in TABLES if args.stage in stale else ():
-        if os.path.exists(f"{args.out}/{name}.csv"):
-            with open(f"{args.out}/{name}.csv", encoding="utf-8", newline="") as f:
-                tables[name] = [r for r in csv.DictReader(f) if not stale[args.stage](r)]
-    return tables
-
-
 def parse_flags(argv):
-    parser = Parser("Pretrain, measure the flexibility trap, train with JustGRPO, measure again.")
+    parser = new_parser("Pretrain, measure the flexibility trap, train by JustGRPO, measure again.")
     add = parser.add_argument
     add("--out", default="out", help="folder for checkpoints and tables")
     add("--stage", default="all", choices=["pretrain", "trap", "grpo", "all"],
@@ -326,7 +316,8 @@ def parse_flags(argv):
 
 
 def prepare(args, task):
-    """Check what a user can get wrong before any work. -> (task, model or None)."""
+    """Check what a user can get wrong before any work. -> task, tables, and (for a stage that goes
+    on from an earlier act) its model."""
     args.device = pick_device(args.device)
     for name in FLAGS:
         if not 0 < getattr(args, name.replace("-", "_")) < float("inf"):
@@ -339,50 +330,55 @@ def prepare(args, task):
     for split in SPLITS:
         if task.size(split) == 0:
             raise ValueError(f"no {split} problem is left: too few rows, or all of them too long")
-    model = None
+    model, tables = None, {name: [] for name in TABLES}
     if args.stage in ("trap", "grpo"):
         model, description, _ = load_checkpoint(f"{args.out}/base.pt", args.device)
         if description != task.describe():
             raise ValueError(f"{args.out}/base.pt is of another task ({description['name']}): give "
                              "the --data and --test of its pretraining, or none for the toy")
+        mine = {"trap": lambda stage, t: (stage, t) == ("base", "0.6"),     # rows to write anew
+                "grpo": lambda stage, t: stage != "base" or t == "0.0"}[args.stage]
+        for name in (n for n in TABLES if os.path.exists(f"{args.out}/{n}.csv")):
+            with open(f"{args.out}/{name}.csv", encoding="utf-8", newline="") as f:
+                tables[name] = [row for row in csv.DictReader(f)
+                                if not mine(row["stage"], row.get("temperature"))]
     os.makedirs(args.out, exist_ok=True)
     tempfile.TemporaryFile(dir=args.out).close()        # fails now rather than after an hour
-    return task, model
+    return task, tables, model
 
 
-def run(args, task, model, tables):
+def run(args, task, tables, model):
     """The four acts; -> seconds of each."""
-    marks = [("", time.time())]
+    seconds, start = {}, time.time()
     for name in TABLES:         # what an earlier run left there is of another base
-        record(args, tables, name, [])
+        record(args, tables, name)
     show_task(args, task)
     if args.stage in ("pretrain", "all"):
         model = pretrain(args, task, tables)
-        marks.append(("pretraining", time.time()))
+        seconds["pretraining"] = time.time() - start
     if args.stage in ("trap", "all"):
         print("\n== Act 3: the flexibility trap ==")
         trap(args, task, model, tables, "base")
-        marks.append(("trap", time.time()))
+        seconds["trap"] = time.time() - start
     if args.stage in ("grpo", "all"):
         print("\n== Act 4: JustGRPO ==")
         before = measure_all(args, task, model, tables, "base", GREEDY, args.problems)
         justgrpo(args, task, model, tables)
-        marks.append(("JustGRPO", time.time()))
+        seconds["JustGRPO"] = time.time() - start
         after = measure_all(args, task, model, tables, "justgrpo", GREEDY, args.problems)
         compare(args, before, after, tables)
         print("  And pass@k again:")
         trap(args, task, model, tables, "justgrpo")
-        marks.append(("measures", time.time()))
-    return {name: round(t - last, 1) for (_, last), (name, t) in zip(marks, marks[1:])}
+        seconds["measures"] = time.time() - start
+    return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
 
 
 def main(argv=None, task=None):
     """`task`: a data.Task of your own instead of the toy."""
     parser, args = parse_flags(argv)
     try:
-        task, model = prepare(args, task)
-        tables = load_tables(args)
-        seconds = run(args, task, model, tables)
+        task, tables, model = prepare(args, task)
+        seconds = run(args, task, tables, model)
         headline = [r for r in tables["results"] if str(r["k"]) == "1"]
         write_whole(f"{args.out}/summary.json", json.dumps({
             "settings": vars(args), "seconds": seconds, "threads": torch.get_num_threads(),

@@ -656,7 +656,7 @@ def test_nothing_of_the_validation_and_test_rows_goes_into_the_vocabulary(tmp_pa
     changed = [{**row, "answer": "qqqqqqqq " * 50 + row["answer"]} if row["question"] in held_out
                else row for row in rows]
     test = [{"question": "zzzzzzzz " * 5, "answer": "#### 5"}]
-    pieces = gsm8k(tmp_path, changed, test).pieces
+    pieces = gsm8k(tmp_path, changed, test).tokenizer.token_byte_values()
     assert held_out and not any(b"qq" in piece or b"zz" in piece for piece in pieces)
 
 
@@ -723,7 +723,7 @@ def test_the_vocabulary_is_kept_in_tiktokens_own_file_format(tmp_path):
     path = tmp_path / "vocabulary.tiktoken"
     path.write_text(task.describe()["vocabulary"], encoding="utf-8")
     ranks = load_tiktoken_bpe(str(path))
-    assert len(ranks) == len(task.pieces) > 20
+    assert len(ranks) == task.tokenizer.n_vocab - 258 > 20
     for piece, rank in ranks.items():
         assert task.tokenizer.encode_single_token(piece) == rank
 

@@ -33,8 +33,8 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 MAINS = {"train.py": train.main, "sample.py": sample.main, "eval_gsm8k.py": eval_gsm8k.main}
 TINY = ["--quick", "--device", "cpu"] + (
-    "--steps 3 --batch 4 --width 16 --layers 1 --problems 12 --trap-problems 2 --samples 2 "
-    "--grpo-steps 2 --prompts 4 --rollouts 4 --grpo-lr 0.01").split()
+    "--steps 3 --batch 4 --width 16 --layers 1 --problems 24 --trap-problems 2 --samples 2 "
+    "--grpo-steps 2 --prompts 4 --rollouts 4 --grpo-lr 0.03").split()
 TIMES = ("tokens_per_second", "seconds")
 FILES = {"base.pt", "justgrpo.pt", "log.csv", "results.csv", "measures.csv", "summary.json"}
 
@@ -139,7 +139,7 @@ def test_the_tables_have_the_promised_columns_and_rows(story):
                 if r["temperature"] == "0.0"] == greedy
         for r in rows:
             assert 0 <= float(r["low"]) <= float(r["value"]) <= float(r["high"]) <= 1
-            size = ("2", "2") if r["temperature"] == "0.6" else ("12", "1")
+            size = ("2", "2") if r["temperature"] == "0.6" else ("24", "1")
             assert (r["n_problems"], r["n_samples"]) == size and r["seed"] == "0"
     names = {r["measure"] for r in measures}
     assert names >= {"distinct", "bypass_fork", "entropy_fork", "tokens_per_evaluation", "gain",
@@ -304,14 +304,12 @@ def test_a_prompt_with_words_that_the_vocabulary_lacks_works(checkpoint):
     assert "right" not in out and "wrong" not in out    # nobody knows the answer
 
 
-def test_a_block_longer_than_the_completion_is_clamped_and_says_so(checkpoint, tmp_path):
+def test_a_block_longer_than_the_completion_is_refused_with_the_limit(checkpoint):
     for main, extra in ((sample.main, []), (eval_gsm8k.main, ["--limit", 2])):
         flags = ["--checkpoint", checkpoint, "--order", "confidence", *extra]
+        assert run(main, *flags, "--block-length", 22)[0] == 0
         status, out, err = run(main, *flags, "--block-length", 23)
-        assert status == 0 and err.count("error") == 0
-        note = [line for line in out.splitlines() if "clamped" in line]
-        assert len(note) == 1 and "22" in note[0]
-        assert "clamped" not in run(main, *flags, "--block-length", 22)[1]
+        assert status == 2 and out == "" and "22" in err and err.count("\n") == 1
 
 
 def test_evaluation_prints_and_writes_the_same_rows_and_repeats_them(checkpoint, tmp_path):
@@ -336,8 +334,8 @@ def test_the_greedy_row_of_an_evaluation_is_the_one_that_training_wrote(story, t
     # A checkpoint keeps all that evaluation needs. (The reward is Coin's in one place and
     # exact match in the other, so it is the evaluations spent that must agree.)
     for stage, name in (("base", "base.pt"), ("justgrpo", "justgrpo.pt")):
-        run(eval_gsm8k.main, "--checkpoint", story[0] / name, "--limit", 12, "--order", "confidence",
-            "--csv", tmp_path / "rows.csv")
+        run(eval_gsm8k.main, "--checkpoint", story[0] / name, "--limit", 24, "--order",
+            "confidence", "--csv", tmp_path / "rows.csv")
         [row] = read(tmp_path / "rows.csv")
         [same] = [r for r in read(story[0] / "results.csv") if r["temperature"] == "0.0" and all(
             r[c] == row[c] for c in ("stage", "order", "selection", "block_length", "n_problems"))]
