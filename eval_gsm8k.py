@@ -55,7 +55,7 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
 
 
 def measure(task, sample, block_length):
-    """name -> (numerator (B,), denominator (B,)) of everything that is not an accuracy."""
+    """name -> numerator (B,), denominator (B,), of everything that is not an accuracy."""
     tokens, rank, L = sample.tokens, sample.rank, sample.rank.shape[1]
     position, lengths = torch.arange(L, device=rank.device), text_length(tokens, task.eos_id)
     committed, one = rank < L, torch.ones(len(rank))
@@ -83,26 +83,25 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch
     """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), n_forward, seconds, and measures:
     name -> (numerator, denominator), (Q,) each. `name` labels the progress bar; None: no bar."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
-    correct, texts, nfe, sums, n_forward, start = [], [], [], {}, 0, time.time()
+    correct, texts, nfe, parts, n_forward, start = [], [], [], [], 0, time.time()
     chunk = max(1, rows_per_batch // n_samples)
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
-        part = problems[i:i + chunk]
-        prompts = task.prompts([p["question"] for p in part]).repeat_interleave(n_samples, dim=0)
-        shape = len(prompts), task.completion_length
-        sample = generate(model, prompts.to(device), shape[1], decoder,
-                          lambda: torch.rand(shape, generator=generator))
-        rows = [task.text(tokens) for tokens in sample.tokens.cpu()]
-        texts += [rows[j:j + n_samples] for j in range(0, len(rows), n_samples)]
-        correct += [[task.reward(t, p["answer"]) for t in row] for p, row in zip(part, texts[i:])]
+        rows = [p for p in problems[i:i + chunk] for _ in range(n_samples)]
+        shape = len(rows), task.completion_length
+        sample = generate(model, task.prompts([p["question"] for p in rows]).to(device), shape[1],
+                          decoder, lambda: torch.rand(shape, generator=generator))
+        texts += [task.text(tokens) for tokens in sample.tokens.cpu()]
+        correct += [task.reward(text, p["answer"]) for text, p in zip(texts[-len(rows):], rows)]
         nfe += sample.nfe.tolist()
         n_forward += sample.n_forward
-        for key, pair in measure(task, sample, decoder.block_length).items():
-            for total, x in zip(sums.setdefault(key, ([], [])), pair):
-                total.extend(x.reshape(-1, n_samples).sum(1))
+        parts.append(measure(task, sample, decoder.block_length))
+    sums = {key: tuple(np.concatenate([p[key][side] for p in parts]).reshape(-1, n_samples).sum(1)
+                       for side in (0, 1)) for key in parts[0]}
+    texts = [texts[i:i + n_samples] for i in range(0, len(texts), n_samples)]
     if n_samples > 1:
         sums["distinct"] = [len(set(row)) for row in texts], [1] * len(texts)
-    return {"correct": np.array(correct), "texts": texts, "nfe": float(np.mean(nfe)),
-            "n_forward": n_forward, "seconds": time.time() - start, "measures": sums}
+    return {"correct": np.reshape(correct, (-1, n_samples)), "texts": texts, "measures": sums,
+            "nfe": float(np.mean(nfe)), "n_forward": n_forward, "seconds": time.time() - start}
 
 
 def interval(*pair):
