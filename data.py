@@ -67,8 +67,8 @@ GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"
 def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
     """Byte-pair encoding (Sennrich et al. 2016): n_merges times, fuse the most frequent pair of
     neighbours; -> the fused pieces in order. Only the words that a merge touches are recounted."""
-    words = Counter(word.encode() for word in re.findall(pattern, text))
-    parts = {word: [bytes([b]) for b in word] for word in words}
+    words = Counter(re.findall(pattern, text))
+    parts = {word: [bytes([b]) for b in word.encode()] for word in words}
     counts, places, pieces = Counter(), defaultdict(set), []
 
     def count(word, sign):
@@ -77,8 +77,8 @@ def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
             places[pair].add(word)
     for word in words:
         count(word, 1)
-    while counts and len(pieces) < n_merges:
-        best = max(counts, key=lambda pair: (counts[pair], pair))   # ties: a fixed order
+    while len(pieces) < n_merges:
+        best = max(counts, key=lambda pair: (counts[pair], pair), default=None)   # ties: one order
         if counts[best] < 2:
             break
         pieces.append(best[0] + best[1])
@@ -91,7 +91,6 @@ def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
                     merged[-2:] = [pieces[-1]]
             parts[word] = merged
             count(word, 1)
-        del counts[best]
     return pieces
 
 
@@ -104,14 +103,32 @@ class Task:
     eos_id = property(lambda self: self.tokenizer.eot_token)
     settings = {}       # plain values, kept in the checkpoint; load_task is the way back
     reward = staticmethod(exact_match)      # (text, answer) -> float
+    rows, too_long = {}, {}     # split -> problems from a file; how many of them did not fit
+    after_question = ""         # of such problems
 
     def problem(self, split, index):
         """-> dict of question, solution (the text to learn) and answer. split is train, validation
         or test, which must share no problem; index is any integer >= 0."""
-        raise NotImplementedError
+        if not self.rows.get(split):
+            raise ValueError(f"no {split} problem: name a file of them with --data (a question has "
+                             f"at most {self.prompt_length} tokens)")
+        return self.rows[split][index % len(self.rows[split])]
 
     def size(self, split):
         """Number of different problems; None: they don't run out."""
+        return len(self.rows.get(split, [])) if self.rows else None
+
+    def use_rows(self, splits):
+        """Take problems from these, as read_jsonl gives them. Those that do not fit the canvas are
+        left out and counted; of a test row only the question has to fit."""
+        def n_tokens(text):
+            return len(self.tokenizer.encode_ordinary(text))
+        self.rows = {split: [
+            row for row in ({**r, "question": r["question"] + self.after_question} for r in rows)
+            if n_tokens(row["question"]) <= self.prompt_length
+            and (split == "test" or n_tokens(row["solution"]) < self.completion_length)]
+            for split, rows in splits.items()}
+        self.too_long = {split: len(rows) - len(self.rows[split]) for split, rows in splits.items()}
 
     def describe(self):
         return {"name": self.name, **self.settings}
@@ -170,6 +187,8 @@ class Toy(Task):
         self.number_ids = torch.tensor([token(f" {n}") for n in range(LARGEST + 1)])
 
     def problem(self, split, index):
+        if self.rows:
+            return super().problem(split, index)
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         rng = random.Random(f"{split} {index}")
@@ -218,47 +237,39 @@ class Toy(Task):
         return forks & ~ended & (n_written < self.n_steps)
 
 
-def read_jsonl(path, after_question="\n"):
+def read_jsonl(path):
     """GSM8K's file format, one {"question", "answer"} a line -> problems. The calculator
     annotations <<48/2=24>> are removed: nothing here runs a calculator.
     Raises OSError, or ValueError naming file and line."""
-    lines, problems = Path(path).read_bytes().splitlines(), []
-    if not lines:
-        raise ValueError(f'{path} is empty; expected one {{"question", "answer"}} a line')
-    for i, line in enumerate(lines, 1):
-        wanted = f'{path}, line {i}: expected {{"question": "...", "answer": "... #### 42"}}, found'
+    wanted, problems = 'expected {"question": "...", "answer": "... #### 42"}', []
+    for i, line in enumerate(Path(path).read_bytes().splitlines(), 1):
         try:
             row = json.loads(line.decode("utf-8"))
             question, solution = row["question"], re.sub(r"<<[^<>]*>>", "", row["answer"])
             (question + solution).encode("utf-8")       # JSON can hold what is no text
+            answer = extract_answer(solution)
+            if not question or answer is None:
+                raise ValueError("no question, or no number after ####")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{wanted} {type(error).__name__}: {error}") from None
-        answer = extract_answer(solution)
-        if not isinstance(question, str) or not question or answer is None:
-            raise ValueError(f"{wanted} no question or no number after ####")
-        problems.append({"question": question + after_question, "solution": solution,
-                         "answer": str(answer)})
+            raise ValueError(f"{path}, line {i}: {wanted}, found {type(error).__name__}: {error}"
+                             ) from None
+        problems.append({"question": question, "solution": solution, "answer": str(answer)})
+    if not problems:
+        raise ValueError(f"{path} is empty: {wanted}, one a line")
     return problems
 
 
 class GSM8K(Task):
-    """The real thing, from local files. splits: name -> problems (read_jsonl); rows that do not fit
-    are left out and counted in `too_long` (of a test row, only the question has to fit)."""
-    name = "gsm8k"
+    """The real thing, from local files. vocabulary: what train_bpe learned, in tiktoken's own file
+    format, one "base64(piece) rank" a line."""
+    name, after_question, rows = "gsm8k", "\n", {"test": []}
 
-    def __init__(self, splits, pieces, prompt_length, completion_length):
-        self.tokenizer = make_tokenizer(pieces, GSM8K_PATTERN)
-        self.prompt_length, self.completion_length = prompt_length, completion_length
-        # The vocabulary in tiktoken's own file format: base64(piece) rank.
-        lines = (f"{base64.b64encode(p).decode()} {256 + i}" for i, p in enumerate(pieces))
-        self.settings = {"vocabulary": "\n".join(lines), "prompt_length": prompt_length,
+    def __init__(self, vocabulary, prompt_length, completion_length):
+        self.settings = {"vocabulary": vocabulary, "prompt_length": prompt_length,
                          "completion_length": completion_length}
-
-        def fits(row, split):
-            q, s = (len(self.tokenizer.encode_ordinary(row[k])) for k in ("question", "solution"))
-            return q <= prompt_length and (split == "test" or s < completion_length)
-        self.splits = {s: [row for row in rows if fits(row, s)] for s, rows in splits.items()}
-        self.too_long = {s: len(rows) - len(self.splits[s]) for s, rows in splits.items()}
+        self.tokenizer = make_tokenizer([base64.b64decode(line.split()[0]) for line in
+                                         vocabulary.splitlines()], GSM8K_PATTERN)
+        self.prompt_length, self.completion_length = prompt_length, completion_length
 
     @classmethod
     def from_files(cls, train, test, n_merges, prompt_length, completion_length):
@@ -272,31 +283,21 @@ class GSM8K(Task):
         for row in sorted(rows, key=lambda row: zlib.crc32(row["question"].encode())):
             held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
             splits["validation" if held_out else "train"].append(row)
-        text = "".join(r["question"] + r["solution"] for r in splits["train"])
-        return cls(splits, train_bpe(text, n_merges), prompt_length, completion_length)
-
-    def problem(self, split, index):
-        if not self.splits.get(split):
-            raise ValueError(f"no {split} problems that fit: name a GSM8K file with --data")
-        return self.splits[split][index % len(self.splits[split])]
-
-    def size(self, split):
-        return len(self.splits.get(split, []))
+        pieces = train_bpe("\n".join(r["question"] + "\n" + r["solution"]
+                                     for r in splits["train"]), n_merges)
+        task = cls("\n".join(f"{base64.b64encode(p).decode()} {256 + i}"
+                             for i, p in enumerate(pieces)), prompt_length, completion_length)
+        task.use_rows(splits)
+        return task
 
 
 def load_task(description, test_file=None):
-    """The task that a checkpoint was trained on. test_file: GSM8K rows to use as its test split."""
-    name, rest = description["name"], {k: v for k, v in description.items() if k != "name"}
-    if name == "gsm8k":
-        lines = rest.pop("vocabulary").splitlines()
-        return GSM8K({"test": read_jsonl(test_file)} if test_file else {},
-                     [base64.b64decode(line.split()[0]) for line in lines], **rest)
-    if name != "toy":
+    """The task that a checkpoint was trained on. test_file: rows to use as its test split."""
+    kinds, name = {"toy": Toy, "gsm8k": GSM8K}, description["name"]
+    if name not in kinds:
         raise ValueError(f"this checkpoint's task, {name!r}, is one of your own: hand it to "
                          "sample.generate and eval_gsm8k.evaluate in a script")
-    task = Toy(**rest)
-    if test_file:       # problems in the toy's words, from a file
-        rows = read_jsonl(test_file, after_question="")
-        task.problem = lambda split, index: rows[index % len(rows)]
-        task.size = lambda split: len(rows)
+    task = kinds[name](**{k: v for k, v in description.items() if k != "name"})
+    if test_file:
+        task.use_rows({"test": read_jsonl(test_file)})
     return task

@@ -4,9 +4,8 @@
     python eval_gsm8k.py --samples 32 --temperature 0.6 --k 1,2,4,8,16,32      pass@k
     python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl      the real GSM8K
 
-400 toy problems take about 4 s on two CPU cores, left to right. Every interval is a bootstrap over
-problems (95 %, percentile, 2,000 resamples): it says how far other problems would have moved the
-number, not another training seed.
+400 toy problems take about 4 s on two CPU cores, left to right. Every interval is a 95 % bootstrap
+over problems: how far others would have moved the number, not another training seed.
 """
 import csv
 import hashlib
@@ -37,14 +36,14 @@ def pass_at_k(correct, k):
     Raises ValueError if k > n."""
     n = correct.shape[1]
     if not 1 <= k <= n:
-        raise ValueError(f"pass@{k} needs {k} samples a problem, there are {n}: raise --samples")
+        raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
     return np.array([1.0 if n - c < k else 1 - np.prod(1 - k / np.arange(n - c + 1, n + 1))
                      for c in correct.sum(1).astype(int)])
 
 
 def bootstrap(numerator, denominator=None, n_resamples=2000):
     """-> (value, low, high) of sum(numerator) / sum(denominator) over problems (Q,), default the
-    mean, with its 95 % interval. For a paired comparison, hand in the differences."""
+    mean, with its percentile interval. For a paired comparison, hand in the differences."""
     x = np.asarray(numerator, dtype=float)
     y = np.ones_like(x) if denominator is None else np.asarray(denominator, dtype=float)
     pick = np.random.default_rng(0).integers(len(x), size=(n_resamples, len(x)))
@@ -110,8 +109,8 @@ def interval(*pair):
 
 def result_rows(stage, decoder, result, seed, ks=(1,)):
     """-> (rows for results.csv, rows for measures.csv) of one evaluate()."""
-    key = {"stage": stage, "order": decoder.order, "selection": decoder.selection, "block_length":
-           decoder.block_length or "", "temperature": decoder.temperature, "seed": seed}
+    key = dict(zip(KEY, [stage, decoder.order, decoder.selection, decoder.block_length or "",
+                         decoder.temperature]), seed=seed)
     n_problems, n_samples = result["correct"].shape
     rows = [{**key, "k": k, **interval(pass_at_k(result["correct"], k)), "n_samples": n_samples,
              "n_problems": n_problems, "nfe": round(result["nfe"], 4)} for k in ks]
@@ -166,23 +165,21 @@ def main(argv=None):
         model, task, info, decoder = load_from_flags(args)
         ks = [int(k) if k.strip().isdecimal() else 0 for k in args.k.split(",")]
         if not 1 <= min(ks) <= max(ks) <= args.samples:
-            raise ValueError(f"--k {args.k}: expected whole numbers from 1 to --samples "
-                             f"({args.samples}), as in 1,2,4")
+            raise ValueError(f"--k {args.k}: whole numbers from 1 to --samples, as in 1,2,4")
         if args.limit < 1:
             raise ValueError("--limit must be 1 or more")
         problems = task.problems("test", 0, min(args.limit, task.size("test") or args.limit))
-        task.prompts([p["question"] for p in problems])     # a prompt too long is refused here
         if args.csv:
             write_csv(args.csv, RESULT_COLUMNS, [])         # and a file that can't be written
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    for split, n in getattr(task, "too_long", {}).items():
-        print(f"{n} {split} rows do not fit this model's canvas and are left out")
+    if task.too_long:
+        print(f"{task.too_long['test']} rows do not fit this model's canvas and are left out")
     result = evaluate(model, task, problems, decoder, args.samples, args.seed, name="decoding")
     rows, measures = result_rows(info["stage"], decoder, result, args.seed, ks)
-    named = [(f"pass@{r['k']}", r) for r in rows] + [(m["measure"], m) for m in measures]
     print_table(["measure", "value", "95 % interval"], [
-        [name, f"{r['value']:.3f}", f"{r['low']:.3f} to {r['high']:.3f}"] for name, r in named])
+        [r.get("measure") or f"pass@{r['k']}", f"{r['value']:.3f}",
+         f"{r['low']:.3f} to {r['high']:.3f}"] for r in rows + measures])
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
           f"{result['nfe']:.1f} forward evaluations a row, {result['seconds']:.1f} s")
     wrong = [(p, t[0]) for p, t, c in zip(problems, result["texts"], result["correct"]) if not c[0]]

@@ -2,18 +2,19 @@
 
 It is a GPT with three differences:
 1. no causal mask: every position sees the whole canvas, left and right;
-2. a MASK token: the input is a canvas with some tokens hidden, and the output at position i is a
-   distribution for position i itself, not for the next one;
+2. a MASK token: some tokens are hidden, and the output at position i is a distribution for position
+   i itself, not for the next one. There is no time input: the number of masks says how far we are;
 3. the loss: hide each completion token with probability t ~ U(0, 1] and weight the cross-entropy at
    the hidden ones by 1/t. In expectation that is the negative log-likelihood averaged over every
    order of filling in (LLaDA, arXiv 2502.09992, eq. 3; a test proves it).
 
-There is no time input: the number of masks says how far along a canvas is. Parameter names are
-LLaDA's. Legend: B rows, P prompt length, L completion length, S = P + L, V vocabulary, C = n_embd.
+Names are LLaDA's. Legend: B rows, P prompt length, L completion length, S = P + L, V vocabulary,
+C = n_embd.
 """
 import io
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +70,7 @@ class MaskedDiffusionLM(nn.Module):
         self.ln_f = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.ff_out = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         half = config.n_embd // config.n_head // 2
-        frequency = config.rope_theta ** (-torch.arange(half) / half)
+        frequency = config.rope_theta ** (-torch.arange(half) / half)          # (half,)
         angle = torch.arange(config.max_length)[:, None] * frequency           # (max_length, half)
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
@@ -116,17 +117,15 @@ FORMAT = "flexibility-trap checkpoint, version 1"
 
 def write_whole(path, data):
     """Write bytes under a temporary name, then rename: never half a file."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = Path(f"{path}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as f:
+        with temporary.open("wb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(path, model, task, **info):
@@ -143,8 +142,7 @@ def load_checkpoint(path, device="cpu"):
     ValueError, in one line, if it is no checkpoint of ours."""
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is missing; make it with: python train.py")
-    with open(path, "rb") as f:
-        data = io.BytesIO(f.read())
+    data = io.BytesIO(Path(path).read_bytes())
     try:
         saved = torch.load(data, map_location="cpu", weights_only=True)
         if saved["format"] != FORMAT:
@@ -153,6 +151,5 @@ def load_checkpoint(path, device="cpu"):
         model.load_state_dict(saved["model"])
         return model.eval().to(device), saved["task"], saved["info"]
     except Exception as error:          # torch raises half a dozen kinds; all mean the same here
-        reason = f"{type(error).__name__}: {str(error)[:60]!r}"
-        raise ValueError(f"{path} is damaged or no {FORMAT} ({reason}); make one with: python "
-                         "train.py") from None
+        raise ValueError(f"{path} is damaged or no {FORMAT} ({type(error).__name__}: "
+                         f"{str(error)[:60]!r}); make one with: python train.py") from None

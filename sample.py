@@ -7,7 +7,7 @@ best to commit, and draws their tokens. Out come the tokens and, for every posit
 step at which it was committed. Left to right, confidence first, parallel: each is a choice of rank.
 
 Legend: B rows, A of them alive, P prompt length, L completion length, V vocabulary, U distinct
-canvases. Rows with the same canvas share one evaluation, which changes nothing but the time.
+canvases (rows with the same one share its evaluation).
 """
 import argparse
 import sys
@@ -188,9 +188,9 @@ def text_length(tokens, eos_id):
 
 def new_parser(description):
     """Shows defaults in --help, and says what is wrong in one line, exit status 2."""
-    return argparse.ArgumentParser(description=description, usage=argparse.SUPPRESS,
-                                   allow_abbrev=False,
-                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    return argparse.ArgumentParser(
+        description=description, usage=argparse.SUPPRESS, allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 
 
 def add_decoder_flags(parser):
@@ -212,8 +212,7 @@ def add_decoder_flags(parser):
 def load_from_flags(args):
     """-> model, task, info, Decoder."""
     model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
-    task = load_task(description, args.data)
-    name, _, value = args.select.partition("=")
+    task, (name, _, value) = load_task(description, args.data), args.select.partition("=")
     try:
         value = float(value or SELECTIONS.get(name, [1])[0])
     except ValueError:
@@ -243,16 +242,15 @@ def show(task, tokens, rank, watch):
         text = task.tokenizer.decode_single_token_bytes(token).decode("utf-8", "replace").strip(" ")
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) or "' '"
         return "." if token == task.eos_id else text
-    words, rank = [visible(token) for token in tokens.tolist()], rank.tolist()
-    last = max(r for r in rank if r < len(rank))
+    words, rank, L = [visible(token) for token in tokens.tolist()], rank.tolist(), len(rank)
     new, old = ("\033[7m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    lines = [(f"step {step:3d}  ", [w if r <= step else "__" for w, r in zip(words, rank)], step)
-             for step in range(watch * (last + 1))]
-    lines += [("text      ", words, None),
-              ("rank      ", ["-" if r == len(rank) else str(r) for r in rank], None)]
+    lines = [(f"step {step:3d}", [w if r <= step else "__" for w, r in zip(words, rank)], step)
+             for step in range(watch * (1 + max(r for r in rank if r < L)))]
+    lines += [("text", words, L), ("rank", [str(r) if r < L else "-" for r in rank], L)]
     for name, cells, step in lines:
-        print(name + " ".join(new * (r == step) + cell.rjust(max(len(word), 2)) + old * (r == step)
-                              for cell, word, r in zip(cells, words, rank)))
+        print(name.ljust(10) + " ".join(
+            new * (r == step < L) + cell.rjust(max(len(word), 2)) + old * (r == step < L)
+            for cell, word, r in zip(cells, words, rank)))
 
 
 def main(argv=None):
@@ -275,16 +273,17 @@ def main(argv=None):
         parser.error(str(error))
     prompts = prompt.repeat(args.samples, 1).to(next(model.parameters()).device)
     sample = generate(model, prompts, task.completion_length, decoder)
-    lengths = text_length(sample.tokens, task.eos_id)
     print("question  " + problem["question"].strip())
-    for i in range(args.samples):
-        show(task, sample.tokens[i], sample.rank[i], args.watch)
-        nfe, verdict = int(sample.nfe[i]), ""
+    for tokens, rank, nfe, length, logp in zip(
+            sample.tokens, sample.rank, sample.nfe.tolist(),
+            text_length(sample.tokens, task.eos_id).tolist(), sample.logp.sum(1).tolist()):
+        show(task, tokens, rank, args.watch)
+        verdict = ""
         if "answer" in problem:
-            right = task.reward(task.text(sample.tokens[i]), problem["answer"])
+            right = task.reward(task.text(tokens), problem["answer"])
             verdict = "; right" if right else f"; wrong, it is {problem['answer']}"
-        print(f"          {nfe} forward evaluations, {int(lengths[i]) / nfe:.2f} tokens each, "
-              f"log-prob {float(sample.logp[i].sum()):.3f}{verdict}")
+        print(f"{nfe:10d} forward evaluations, {length / nfe:.2f} tokens each, log-prob {logp:.3f}"
+              + verdict)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
 from statistics import mode
 
@@ -61,17 +60,16 @@ STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
 def show_task(args, task):
     print("\n== Act 1: the task ==")
     for problem in task.problems("test", 0, 3):
-        print("\n  " + problem["question"].strip())
-        for n in (task.n_steps, 0) if task.n_steps else ():
-            ids = task.completions([task.solution(problem, n)])
-            print("    " + "".join("|" * fork + task.text([token]) for token, fork in
-                                   zip(ids[0], task.forks(ids)[0].tolist())))
-        if not task.n_steps:
-            print("    " + problem["solution"].replace("\n", "\n    "))
+        texts = [problem["solution"].replace("\n", "\n    ")]
+        if task.n_steps:        # with every step and with none; a bar at each fork
+            ids = task.completions([task.solution(problem, n) for n in (task.n_steps, 0)])
+            texts = ["".join("|" * fork + task.text([token]) for token, fork in zip(*row))
+                     for row in zip(ids.tolist(), task.forks(ids).tolist())]
+        print("\n  " + "\n    ".join([problem["question"].strip(), *texts]))
     print(f"\n  prompt {task.prompt_length} tokens, completion {task.completion_length}, vocabulary"
           f" {task.tokenizer.n_vocab}; seed {args.seed}")
     for split in SPLITS:
-        left_out = getattr(task, "too_long", {}).get(split, 0)
+        left_out = task.too_long.get(split, 0)
         print(f"  {split}: {task.size(split) or 'endless'} problems, none of them in another split"
               + f"; {left_out} rows are too long for this canvas and left out" * (left_out > 0))
     print("Look at the bars: there the text either goes on or jumps to the answer; both are right."
@@ -84,13 +82,12 @@ def pretrain(args, task, tables):
     torch.manual_seed(args.seed)
     model = MaskedDiffusionLM(ModelConfig(
         task.tokenizer.n_vocab, task.mask_id, task.eos_id, n_layer=args.layers, n_embd=args.width,
-        n_hidden=3 * args.width, max_length=2 * task.prompt_length + task.completion_length))
-    model.to(args.device)
-    n_parameters = sum(p.numel() for p in model.parameters())
-    print(f"  {n_parameters / 1e6:.2f} million parameters, on {args.device}")
+        n_hidden=3 * args.width, max_length=2 * task.prompt_length + task.completion_length)
+    ).to(args.device)
+    print(f"  {sum(p.numel() for p in model.parameters()):,} parameters, on {args.device}")
     # Muon (K. Jordan 2024) on the blocks' matrices, AdamW on the rest: embedding, head, norms.
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
-    rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
+    rest = [p for p in model.parameters() if all(p is not m for m in matrices)]
     optimizers = [torch.optim.Muon(matrices, lr=args.lr, momentum=0.95, weight_decay=0.01),
                   torch.optim.AdamW(rest, lr=args.lr / 2, betas=(0.9, 0.98), weight_decay=0.0)]
     peaks = [o.param_groups[0]["lr"] for o in optimizers]
@@ -115,11 +112,9 @@ def pretrain(args, task, tables):
         losses.append(loss.item())
         if (step + 1) % 20 == 0 or step + 1 == args.steps:
             loss, seconds = np.mean(losses[-20:]), time.time() - start
-            speed = round((step + 1) * (prompt.numel() + completion.numel()) / seconds)
-            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
-            record(args, tables, "log", [{
-                "stage": "base", "step": step + 1, "loss": round(loss, 5),
-                "tokens_per_second": speed, "seconds": round(seconds, 2)}])
+            speed = (step + 1) * (prompt.numel() + completion.numel()) / seconds
+            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
+            log(args, tables, "base", step + 1, loss=loss, tokens_per_second=speed, seconds=seconds)
     save_checkpoint(f"{args.out}/base.pt", model, task.describe(), stage="base", seed=args.seed)
     probe(args, task, model.eval(), tables)
     return model
@@ -208,15 +203,12 @@ def crossing(ltr, other):
     """A sentence, computed: does left to right overtake, at which k, and is it clear of zero?
     ltr, other: k -> pass@k of the same problems (Q,)."""
     lead = {k: bootstrap(ltr[k] - other[k]) for k in ltr}   # paired
-    first, last, best = min(lead), max(lead), max(lead, key=lambda k: lead[k][0])
-    over = next((k for k in lead if lead[k][0] > 0), None)
-    if over is None:
-        text, ks = "no crossing, left to right is never ahead", [last]
-    elif over == first:
-        text, ks = "no crossing, left to right is ahead from the start", [first, best]
-    else:
-        text, ks = f"left to right overtakes at k={over}", [first, over, best]
-    for k in ks:
+    best = max(lead, key=lambda k: lead[k][0])
+    over = next((k for k in lead if lead[k][0] >= 0.0005), None)    # less is printed as +0.000
+    text = ("no crossing, left to right is never ahead" if over is None else
+            "no crossing, left to right is ahead from the start" if over == min(lead) else
+            f"left to right overtakes at k={over}")
+    for k in sorted({min(lead), over or max(lead), best}):
         value, low, high = lead[k]
         clear = "not clear" if low <= 0 <= high else "clear"
         text += f"; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)"
@@ -250,11 +242,10 @@ def justgrpo(args, task, model, tables):
             optimizer.param_groups[0]["lr"] = args.grpo_lr * (1 - step / args.grpo_steps)
             optimizer.step()
         optimizer.zero_grad()
-        row = {"loss": loss, "reward": reward.mean(), "signal": advantage.any(1).float().mean(),
-               "entropy": rollout.entropy[rollout.rank < L].mean(), "seconds": time.time() - start}
-        row = {name: round(float(value), 5) for name, value in row.items()}
-        bar.set_postfix(reward=row["reward"], signal=row["signal"], entropy=row["entropy"])
-        record(args, tables, "log", [{"stage": "justgrpo", "step": step + 1, **row}])
+        row = {"reward": reward.mean(), "signal": advantage.any(1).float().mean(),
+               "entropy": rollout.entropy[rollout.rank < L].mean()}
+        bar.set_postfix_str(", ".join(f"{name} {value:.3f}" for name, value in row.items()))
+        log(args, tables, "justgrpo", step + 1, loss=loss, seconds=time.time() - start, **row)
         if (step + 1) % 5 == 0 or step + 1 == args.grpo_steps:
             validate(args, task, model, tables, step + 1)
     save_checkpoint(f"{args.out}/justgrpo.pt", model, task.describe(), stage="justgrpo",
@@ -264,11 +255,11 @@ def justgrpo(args, task, model, tables):
 def validate(args, task, model, tables, step):
     """The parallel decoders are the first to suffer from too large a step: watch them."""
     problems = task.problems("validation", 0, min(128, args.problems))
-    row = {name: float(evaluate(model, task, problems, decoder)["correct"].mean())
+    row = {name: evaluate(model, task, problems, decoder)["correct"].mean()
            for name, decoder in WATCHED.items()}
     tqdm.write(f"  after {step:2d} steps, on {len(problems)} validation problems: "
                + ", ".join(f"{name} {v:.3f}" for name, v in row.items()))
-    record(args, tables, "log", [{"stage": "validation", "step": step, **row}])
+    log(args, tables, "validation", step, **row)
 
 
 def compare(args, before, after, tables):
@@ -292,6 +283,11 @@ def record(args, tables, name, rows=()):
     """Every finished row is on disk at once."""
     tables[name] += rows
     write_csv(f"{args.out}/{name}.csv", TABLES[name], tables[name])
+
+
+def log(args, tables, stage, step, **values):
+    record(args, tables, "log", [{"stage": stage, "step": step, **{
+        name: round(float(value), 5) for name, value in values.items()}}])
 
 
 def parse_flags(argv):
@@ -343,15 +339,14 @@ def prepare(args, task):
                 tables[name] = [row for row in csv.DictReader(f)
                                 if not mine(row["stage"], row.get("temperature"))]
     os.makedirs(args.out, exist_ok=True)
-    tempfile.TemporaryFile(dir=args.out).close()        # fails now rather than after an hour
+    for name in TABLES:         # fails now, if it must; and old rows are of another base
+        record(args, tables, name)
     return task, tables, model
 
 
 def run(args, task, tables, model):
     """The four acts; -> seconds of each."""
     seconds, start = {}, time.time()
-    for name in TABLES:         # what an earlier run left there is of another base
-        record(args, tables, name)
     show_task(args, task)
     if args.stage in ("pretrain", "all"):
         model = pretrain(args, task, tables)

@@ -263,7 +263,7 @@ def test_no_longer_number_is_read_as_a_shorter_one():
 
 @both
 def test_the_text_of_a_completion_ends_at_its_first_end_of_text(name):
-    task = TOY if name == "toy" else GSM8K({}, train_bpe(SNIPPET, 60), 60, 20)
+    task = TOY if name == "toy" else GSM8K("", prompt_length=60, completion_length=20)
     ids = task.tokenizer.encode_ordinary(" #### 8")
     later = task.tokenizer.encode_ordinary(" #### 9")
     assert task.text(ids) == task.text(torch.tensor(ids)) == " #### 8"
@@ -559,7 +559,7 @@ def test_the_calculator_annotations_are_removed_and_nothing_else(tmp_path):
     path = write_rows(tmp_path / "a.jsonl", [{
         "question": "Is 2 < 3?",
         "answer": "She has 2*3=<<2*3=6>>6, $<<6*1.5=9.0>>9.\n#### 1,009"}])
-    assert read_jsonl(path) == [{"question": "Is 2 < 3?\n", "answer": "1009",
+    assert read_jsonl(path) == [{"question": "Is 2 < 3?", "answer": "1009",
                                  "solution": "She has 2*3=6, $9.\n#### 1,009"}]
 
 

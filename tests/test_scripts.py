@@ -494,7 +494,7 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_limit(checkpoint, tmp_pat
             about=[str(most + 1), str(most)])
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"question": "x" * 90, "answer": "#### 5"}), encoding="utf-8")
-    refused(eval_gsm8k.main, "--checkpoint", checkpoint, "--data", path, about=["90", str(P)])
+    refused(eval_gsm8k.main, "--checkpoint", checkpoint, "--data", path, about=[f"most {P} "])
 
 
 BAD_FILES = {       # content (None: no such file) -> words of the message
