@@ -1,6 +1,6 @@
 """The whole story in four acts: the task, pretraining, the flexibility trap, JustGRPO.
 
-    python train.py             about 6 minutes on two CPU cores
+    python train.py             about 7 minutes on two CPU cores
     python train.py --quick     under a minute, for a first look; its numbers mean little
     python train.py --data train.jsonl --test test.jsonl      the same on the real GSM8K
 
@@ -22,8 +22,8 @@ import torch
 from tqdm import tqdm
 
 from data import GSM8K, SPLITS, Toy
-from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, evaluate, interval, pass_at_k,
-                        print_table, result_rows, write_csv)
+from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, evaluate, interval, pass_at_k, print_table,
+                        result_rows, write_csv)
 from grpo import advantages, grpo_loss
 from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint,
                    save_checkpoint, write_whole)
@@ -31,12 +31,12 @@ from sample import Decoder, generate, new_parser, pick_device
 
 # The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
 FLAGS = {
-    "steps": (1200, 60, 2500, 10, "pretraining steps"),
+    "steps": (1500, 60, 2000, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
     "width": (128, 64, 128, 64, "of the network, a multiple of 8"),
     "layers": (3, 2, 3, 2, "of the network"),
-    "grpo-steps": (60, 3, 4, 1, "GRPO steps"),
+    "grpo-steps": (40, 3, 4, 1, "GRPO steps"),
     "prompts": (16, 4, 4, 1, "prompts a GRPO step"),
     "rollouts": (8, 4, 4, 4, "rollouts a prompt"),
     "grpo-lr": (5e-5, 5e-5, 5e-5, 5e-5, "GRPO learning rate; it falls to zero"),
@@ -194,24 +194,27 @@ def trap(args, task, model, tables, stage):
         table += [[decoder, *(f"{r['value']:.3f}" for r in rows), *extra.values()],
                   ["   95 % interval", *(f"{r['low']:.2f}-{r['high']:.2f}" for r in rows)]]
     print_table(["pass@k at T=0.6, k =", *ks, *extra], table)
-    scores = {d: {k: pass_at_k(r[0]["correct"], k) for k in ks} for d, r in out.items()}
-    for decoder in TRAP[1:4]:
-        print(f"  {decoder}: {crossing(scores[TRAP[0]], scores[decoder])}")
+    correct = {decoder: result["correct"] for decoder, (result, *_) in out.items()}
+    for decoder in TRAP[1:]:
+        lead = {k: interval(pass_at_k(correct[TRAP[0]], k) - pass_at_k(correct[decoder], k))
+                for k in ks}        # paired: the same problems
+        record(args, tables, "measures", [{**out[decoder][2][0], "measure": f"lead_of_ltr_at_{k}",
+                                           **row} for k, row in lead.items()])
+        print(f"  {decoder}: {crossing(lead)}")
 
 
-def crossing(ltr, other):
+def crossing(lead):
     """A sentence, computed: does left to right overtake, at which k, and is it clear of zero?
-    ltr, other: k -> pass@k of the same problems (Q,)."""
-    lead = {k: bootstrap(ltr[k] - other[k]) for k in ltr}   # paired
-    best = max(lead, key=lambda k: lead[k][0])
-    over = next((k for k in lead if lead[k][0] >= 0.0005), None)    # less is printed as +0.000
+    lead: k -> by how much left to right's pass@k is ahead, a dict of value, low, high."""
+    best = max(lead, key=lambda k: lead[k]["value"])
+    over = next((k for k in lead if lead[k]["value"] >= 0.0005), None)  # less is printed as +0.000
     text = ("no crossing, left to right is never ahead" if over is None else
             "no crossing, left to right is ahead from the start" if over == min(lead) else
             f"left to right overtakes at k={over}")
     for k in sorted({min(lead), over or max(lead), best}):
-        value, low, high = lead[k]
-        clear = "not clear" if low <= 0 <= high else "clear"
-        text += f"; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)"
+        clear = "not clear" if lead[k]["low"] <= 0 <= lead[k]["high"] else "clear"
+        text += "; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)".format(
+            k=k, clear=clear, **lead[k])
     return text + "."
 
 

@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 
+KS = "1", "2", "4", "8", "16", "32"
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))       # the decoders and their names are train.py's
 from train import GREEDY, TRAP  # noqa: E402
@@ -78,6 +79,43 @@ def rl_table(seeds):
                      "tokens per NFE"], rows)
 
 
+def spread(values, sign=""):
+    """The mean over seeds, the smallest and the largest: five numbers say no more."""
+    low, high = min(values), max(values)
+    return f"{sum(values) / len(values):{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+
+
+def summary_table(seeds):
+    """One row an order or decoder, base -> JustGRPO: pass@k at T=0.6, then greedy."""
+    def across(table, decoder, **want):
+        return [float(pick(t[table], **key(decoder), **want)["value"]) for t in seeds.values()]
+    stages = "base", "justgrpo"
+    trap = [[d, *(spread(across("results", d, stage=s, k=k)) for s in stages for k in ("1", "32"))]
+            for d in TRAP]
+    greedy = [[d, *(spread(across("results", d, stage=s)) for s in stages),
+               spread(across("measures", d, stage="justgrpo", measure="gain"), "+"),
+               *(spread(across("measures", d, stage=s, measure="tokens_per_evaluation"))
+                 for s in stages)] for d in GREEDY]
+    return (markdown(["order, T=0.6", "base pass@1", "base pass@32", "JustGRPO pass@1",
+                      "JustGRPO pass@32"], trap) + "\n\n" +
+            markdown(["greedy decoder", "base", "JustGRPO", "gain, paired", "tokens per NFE",
+                      "after"], greedy))
+
+
+def crossing_table(seeds):
+    """By how much left to right is ahead of each other order of the base, by k."""
+    rows = []
+    for decoder in TRAP[1:]:
+        for seed, t in seeds.items():
+            want = key(decoder) | {"stage": "base"}
+            leads = [pick(t["measures"], measure=f"lead_of_ltr_at_{k}", **want) for k in KS]
+            ahead = [k for k, r in zip(KS, leads) if float(r["value"]) >= 0.0005]
+            rows.append([decoder, seed, *(with_interval(r, "+") for r in leads),
+                         "never" if not ahead else "from the start" if ahead[0] == KS[0] else
+                         f"k={ahead[0]}"])
+    return markdown(["against", "seed", *(f"k={k}" for k in KS), "left to right overtakes"], rows)
+
+
 def base_table(seeds):
     """The bases, left to right before and after, and the seconds of a run."""
     rows = []
@@ -102,8 +140,9 @@ def base_table(seeds):
 def all_tables():
     folders = sorted((ROOT / "assets").glob("seed-*"), key=lambda f: int(f.name.split("-")[1]))
     seeds = {f.name.split("-")[1]: load(f) for f in folders}
-    return {"base": base_table(seeds), "trap": trap_table(seeds, "base"), "rl": rl_table(seeds),
-            "after": trap_table(seeds, "justgrpo")}
+    return {"summary": summary_table(seeds), "base": base_table(seeds),
+            "trap": trap_table(seeds, "base"), "crossing": crossing_table(seeds),
+            "rl": rl_table(seeds), "after": trap_table(seeds, "justgrpo")}
 
 
 def fill(text):

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from data import Task, Toy, make_tokenizer
-from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, evaluate, measure, pass_at_k,
-                        result_rows, write_csv)
+from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, evaluate, interval, measure,
+                        pass_at_k, result_rows, write_csv)
 from model import MaskedDiffusionLM, ModelConfig
 from sample import Decoder, Sample
 from train import crossing
@@ -130,18 +130,22 @@ def scores(**by_k):
     return {int(k[1:]): np.array(v, dtype=float) for k, v in by_k.items()}
 
 
+def sentence(ltr, other):
+    return crossing({k: interval(ltr[k] - other[k]) for k in ltr})
+
+
 def test_the_sentence_about_a_crossing_can_say_yes_no_and_not_sure():
     ltr = scores(k1=[0.2] * 40, k2=[0.5] * 40, k4=[0.9] * 40)
     other = scores(k1=[0.4] * 40, k2=[0.5] * 40, k4=[0.6] * 40)
-    yes = crossing(ltr, other)
+    yes = sentence(ltr, other)
     assert "overtakes" in yes and "no crossing" not in yes
     assert "-0.200 at k=1" in yes and "+0.300 at k=4" in yes and "not clear" not in yes
-    never = crossing(other, scores(k1=[0.5] * 40, k2=[0.6] * 40, k4=[0.6] * 40))
+    never = sentence(other, scores(k1=[0.5] * 40, k2=[0.6] * 40, k4=[0.6] * 40))
     assert "no crossing" in never and "never ahead" in never
-    ahead = crossing(scores(k1=[0.6] * 40, k2=[0.9] * 40), scores(k1=[0.1] * 40, k2=[0.8] * 40))
+    ahead = sentence(scores(k1=[0.6] * 40, k2=[0.9] * 40), scores(k1=[0.1] * 40, k2=[0.8] * 40))
     assert "no crossing" in ahead and "ahead from" in ahead and "+0.500 at k=1" in ahead
     # One problem of 40 decides it: a crossing, but not one to bet on.
-    noise = crossing(scores(k1=[0.0] * 40, k2=[1.0] + [0.0] * 39),
+    noise = sentence(scores(k1=[0.0] * 40, k2=[1.0] + [0.0] * 39),
                      scores(k1=[0.0] * 39 + [1.0], k2=[0.0] * 40))
     assert "overtakes" in noise and "+0.025 at k=2" in noise
     assert noise.count("not clear of zero") == noise.count("clear of zero") >= 2

@@ -144,6 +144,12 @@ def test_the_tables_have_the_promised_columns_and_rows(story):
     names = {r["measure"] for r in measures}
     assert names >= {"distinct", "bypass_fork", "entropy_fork", "tokens_per_evaluation", "gain",
                      "masked_nll", "majority_answer", "next_value_0", "go_on_5", "answer_in_head_6"}
+    for stage in ("base", "justgrpo"):      # pass@k left to right less that of each other order
+        at = {(r["order"], r["block_length"]): float(r["value"]) for r in results
+              if (r["stage"], r["temperature"], r["k"]) == (stage, "0.6", "2")}
+        lead = {(r["order"], r["block_length"]): float(r["value"]) for r in measures
+                if (r["stage"], r["measure"]) == (stage, "lead_of_ltr_at_2")}
+        assert lead == pytest.approx({arm: at[trap[0]] - at[arm] for arm in trap[1:]})
     gains = [r for r in measures if r["measure"] == "gain"]
     assert [(r["order"], r["block_length"], r["selection"]) for r in gains] == greedy
 
