@@ -8,8 +8,8 @@ running value after each operation, and ends in GSM8K's own "#### N":
     | #### 5                                                                "in the head"
 
 At every bar the text forks: it goes on with one more step, or jumps to "####" (with probability
-`direct` at the start, `skip` later). Both are right, but only a text with all steps makes it easy
-to be. So the token at a fork is truly uncertain, all else follows, and we know which is which.
+`direct` at the start, `skip` later). Both answers are right, but only writing every step makes it
+easy to be right. So the token at a fork is truly uncertain, all else follows, and we know which.
 """
 import base64
 import json
@@ -33,7 +33,7 @@ ANSWER = re.compile(r"#### (-?)\$?(-?[0-9.,]*[0-9])")
 
 
 def extract_answer(text):
-    """The number after the first "#### " as a Decimal, or None.
+    """The number after the first "#### " that is followed by one, as a Decimal, or None.
 
     >>> extract_answer("so 2 * 600 = 1,200 clips.\\n#### 1,200. And 7 more.")
     Decimal('1200')
@@ -136,6 +136,11 @@ class Task:
     def problems(self, split, start, n):
         return [self.problem(split, start + i) for i in range(n)]
 
+    def held_out(self, split, n):
+        """The first n, or all there are: none of them twice, or intervals would be too narrow."""
+        size = self.size(split)
+        return self.problems(split, 0, n if size is None else max(1, min(n, size)))
+
     def prompts(self, questions, length=None):
         """B strings -> (B, P) with end-of-text on the left: all questions end at the same place."""
         return self.canvas(questions, length or self.prompt_length, left=True)
@@ -174,7 +179,7 @@ class Toy(Task):
     prompt_length = 17      # name, has, number, of 12, 6 x (verb, number), How many?
     completion_length = 22  # number, 6 x (operand, ->, value), ####, number, end-of-text
 
-    def __init__(self, direct=0.5, skip=0.25):
+    def __init__(self, direct=0.5, skip=0.15):
         self.direct, self.skip, self.settings = direct, skip, {"direct": direct, "skip": skip}
         words = [*NAMES, " has", f" of {LARGEST}", " all", ". How many?", " ->", " ####",
                  *(f", {verb}" for verb in VERBS), *(f" {n}" for n in range(LARGEST + 1)),

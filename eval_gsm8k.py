@@ -53,7 +53,7 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
     return (value, *(np.percentile(ratio, [2.5, 97.5]) if len(ratio) else (np.nan, np.nan)))
 
 
-def measure(task, sample, block_length):
+def measure(task, sample):
     """name -> numerator (B,), denominator (B,), of everything that is not an accuracy."""
     tokens, rank, L = sample.tokens, sample.rank, sample.rank.shape[1]
     position, lengths = torch.arange(L, device=rank.device), text_length(tokens, task.eos_id)
@@ -62,9 +62,9 @@ def measure(task, sample, block_length):
             "non_top_commits": ((committed & ~sample.is_top).sum(1), committed.sum(1))}
     if task.n_steps:
         forks, inside = task.forks(tokens), position < lengths[:, None]      # up to end-of-text
-        # Bypassed: something to the right, in the block and before end-of-text, came earlier.
-        block = position // (block_length or L)
-        right = (position > position[:, None]) & (block == block[:, None])   # (L, L)
+        # Bypassed: something to the right, before end-of-text, came earlier. (Blocks need no word
+        # here: a later one is not begun before this one is full.)
+        right = position > position[:, None]                                 # (L, L)
         body = inside & (tokens != task.eos_id)
         earlier = (rank[:, None, :] < rank[:, :, None]) & body[:, None, :] & right     # (B, L, L)
         for name, where in ("fork", forks & inside), ("other", ~forks & inside):
@@ -93,7 +93,7 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch
         correct += [task.reward(text, p["answer"]) for text, p in zip(texts[-len(rows):], rows)]
         nfe += sample.nfe.tolist()
         n_forward += sample.n_forward
-        parts.append(measure(task, sample, decoder.block_length))
+        parts.append(measure(task, sample))
     sums = {key: tuple(np.concatenate([p[key][side] for p in parts]).reshape(-1, n_samples).sum(1)
                        for side in (0, 1)) for key in parts[0]}
     texts = [texts[i:i + n_samples] for i in range(0, len(texts), n_samples)]
@@ -168,13 +168,13 @@ def main(argv=None):
             raise ValueError(f"--k {args.k}: whole numbers from 1 to --samples, as in 1,2,4")
         if args.limit < 1:
             raise ValueError("--limit must be 1 or more")
-        problems = task.problems("test", 0, min(args.limit, task.size("test") or args.limit))
+        problems = task.held_out("test", args.limit)
         if args.csv:
             write_csv(args.csv, RESULT_COLUMNS, [])         # and a file that can't be written
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    if task.too_long:
-        print(f"{task.too_long['test']} rows do not fit this model's canvas and are left out")
+    if n := task.too_long.get("test"):
+        print(f"{n} rows do not fit this model's canvas and are left out")
     result = evaluate(model, task, problems, decoder, args.samples, args.seed, name="decoding")
     rows, measures = result_rows(info["stage"], decoder, result, args.seed, ks)
     print_table(["measure", "value", "95 % interval"], [

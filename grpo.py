@@ -9,8 +9,8 @@ Departures from the paper's eq. 8: one update a batch, so the ratio pi/pi_old is
 never act; both are left out, and the gradient is the same. No KL term (the paper's weight is 0).
 The sum is divided by the tokens of the whole batch, not of each completion, so that a token counts
 alike in long and short answers (DAPO, arXiv 2503.14476). Nothing counts after end-of-text. In
-train.py the learning rate falls linearly to zero: with a constant one, once left to right is
-perfect, the parallel decoders slowly erode.
+train.py the learning rate falls linearly to zero, for the sake of the parallel decoders, which
+are the first to suffer from large steps.
 
 Legend: Q prompts, G rollouts each, B = Q * G rows, P prompt length, L completion length, V
 vocabulary, N terms (one a committed token), U distinct canvases.
@@ -34,8 +34,9 @@ def log_probs(model, prompt, completion, rank, keep=None, chunk_size=128):
 
     prompt (B, P), completion and rank (B, L). Rank L is "never committed": no term, and MASK in
     every state. With ranks 0, 1, 2, ... this is eq. 6 of JustGRPO, exact in spite of the
-    bidirectional attention. It is the sampler's own policy wherever the draws do not choose the
-    position; in `confidence` order they do, and the probability of that choice is left out.
+    bidirectional attention. It is the policy of the sampler at temperature 1, wherever the draws do
+    not choose the position; in `confidence` order they do, and that choice's probability is left
+    out.
 
     Yields pieces (row (n,), position (n,), log p (n,)) that together hold every committed position
     once (of those in `keep` (B, L)); a caller can run backward on a piece and free its graph before
@@ -59,9 +60,10 @@ def grpo_loss(model, prompt, completion, rank, advantage, chunk_size=128):
     """Yields the loss in pieces to call backward on; their sum is - sum_i A_row(i) log p_i / N over
     the N committed tokens of all rows (eq. 8 with ratio 1). advantage (B,).
 
-    Rows without advantage are skipped, but their tokens count in N: little signal, small step. All
-    other terms stay, also where the advantages at a shared state sum to zero: siblings that part
-    there pull on different tokens, and that is the fork's gradient.
+    Rows without advantage are skipped, but their tokens count in N, so that a batch with little
+    signal weighs less in Adam's averages. All other terms stay, also where the advantages at a
+    shared state sum to zero: siblings that part there pull on different tokens, and that is the
+    fork's gradient.
     """
     n_tokens = (rank < completion.shape[1]).sum()
     keep = (advantage != 0)[:, None].expand_as(rank)

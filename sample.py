@@ -42,11 +42,13 @@ class Decoder:
     left to right (None: one block). Raises ValueError for a combination that means nothing."""
     order: str = "left_to_right"
     select: str = "k"
-    value: float = 1
+    value: float | None = None      # None: the selection's own default
     block_length: int | None = None
     temperature: float = 0.0
 
     def __post_init__(self):
+        if self.value is None:
+            object.__setattr__(self, "value", SELECTIONS.get(self.select, [1])[0])
         whole = self.select != "k" or self.value >= 1 and self.value % 1 == 0
         by_top = self.order == "top_probability" or (
             self.order == "confidence" and self.temperature == 0)       # then the same thing
@@ -70,9 +72,9 @@ class Decoder:
         return f"{self.select}={self.value:g}"
 
     def __str__(self):
-        block = f", blocks of {self.block_length}" if self.block_length else ", one block"
-        return (self.order + block * (self.order not in ("left_to_right", "random"))
-                + f", {self.selection}" * (self.selection != "k=1"))
+        block = f", blocks of {self.block_length}" if self.block_length else (
+            ", one block" * (self.order not in ("left_to_right", "random")))
+        return self.order + block + f", {self.selection}" * (self.selection != "k=1")
 
 
 @dataclass
@@ -94,9 +96,11 @@ def generate(model, prompts, length, decoder, uniform=None):
     [0, 1), one call a step (and one before the first, in random order); default torch.rand."""
     config, device, B, L = model.config, prompts.device, len(prompts), length
     uniform = uniform or (lambda: torch.rand(B, L))
-    whole, real = (torch.zeros(B, L, dtype=d, device=device) for d in (torch.long, torch.float))
-    out = Sample(whole + config.mask_id, whole + L, real, real.clone(), whole > 0, whole[:, 0])
-    permutation = uniform().to(device) if decoder.order == "random" else real
+    def full(value, *shape):
+        return torch.full(shape or (B, L), value, device=device)
+    out = Sample(tokens=full(config.mask_id), rank=full(L), entropy=full(0.0), logp=full(0.0),
+                 is_top=full(False), nfe=full(0, B))
+    permutation = uniform().to(device) if decoder.order == "random" else full(0.0)
     alive, step = torch.arange(B, device=device), 0
     while len(alive):
         tokens = out.tokens[alive]                                                   # (A, L)
@@ -214,7 +218,7 @@ def load_from_flags(args):
     model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
     task, (name, _, value) = load_task(description, args.data), args.select.partition("=")
     try:
-        value = float(value or SELECTIONS.get(name, [1])[0])
+        value = float(value) if value else None
     except ValueError:
         raise ValueError(f"--select {args.select}: {value!r} is not a number") from None
     if (args.block_length or 0) > task.completion_length:
@@ -244,9 +248,10 @@ def show(task, tokens, rank, watch):
         return "." if token == task.eos_id else text
     words, rank, L = [visible(token) for token in tokens.tolist()], rank.tolist(), len(rank)
     new, old = ("\033[7m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    lines = [(f"step {step:3d}", [w if r <= step else "__" for w, r in zip(words, rank)], step)
-             for step in range(watch * (1 + max(r for r in rank if r < L)))]
-    lines += [("text", words, L), ("rank", [str(r) if r < L else "-" for r in rank], L)]
+    lines = [("text", words, L), ("rank", [str(r) if r < L else "-" for r in rank], L)]
+    if watch:
+        lines[:0] = [(f"step {step:3d}", [w if r <= step else "__" for w, r in zip(words, rank)],
+                      step) for step in range(1 + max(r for r in rank if r < L))]
     for name, cells, step in lines:
         print(name.ljust(10) + " ".join(
             new * (r == step < L) + cell.rjust(max(len(word), 2)) + old * (r == step < L)
@@ -262,9 +267,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         model, task, _, decoder = load_from_flags(args)
-        problem = {"question": args.prompt}
-        if args.prompt is None:
-            problem = task.problem("test", args.index)
+        problem = (task.problem("test", args.index) if args.prompt is None
+                   else {"question": args.prompt + task.after_question})
         # A prompt may be longer than those seen in training, as far as the network reaches.
         n_tokens = len(task.tokenizer.encode_ordinary(problem["question"]))
         most = model.config.max_length - task.completion_length

@@ -11,10 +11,10 @@ promised. What differs from JustGRPO (arXiv 2601.15165), beyond size, is listed 
 """
 import csv
 import json
-import os
 import platform
 import sys
 import time
+from pathlib import Path
 from statistics import mode
 
 import numpy as np
@@ -22,8 +22,8 @@ import torch
 from tqdm import tqdm
 
 from data import GSM8K, SPLITS, Toy
-from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, evaluate, interval, pass_at_k, print_table,
-                        result_rows, write_csv)
+from eval_gsm8k import (KEY, MEASURE_COLUMNS, RESULT_COLUMNS, evaluate, interval, pass_at_k,
+                        print_table, result_rows, write_csv)
 from grpo import advantages, grpo_loss
 from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint,
                    save_checkpoint, write_whole)
@@ -36,7 +36,7 @@ FLAGS = {
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
     "width": (128, 64, 128, 64, "of the network, a multiple of 8"),
     "layers": (3, 2, 3, 2, "of the network"),
-    "grpo-steps": (40, 3, 4, 1, "GRPO steps"),
+    "grpo-steps": (60, 3, 4, 1, "GRPO steps"),
     "prompts": (16, 4, 4, 1, "prompts a GRPO step"),
     "rollouts": (8, 4, 4, 4, "rollouts a prompt"),
     "grpo-lr": (5e-5, 5e-5, 5e-5, 5e-5, "GRPO learning rate; it falls to zero"),
@@ -95,7 +95,7 @@ def pretrain(args, task, tables):
     bar, start, losses = tqdm(range(args.steps), desc="pretraining"), time.time(), []
     for step in bar:
         problems = task.problems("train", args.seed * STRIDE + step * args.batch, args.batch)
-        if task.n_steps and step < args.steps // 2:     # learn to make every step, then to skip
+        if task.n_steps and step < 0.4 * args.steps:    # learn to make every step, then to skip
             problems = [{**p, "solution": task.solution(p, task.n_steps)} for p in problems]
         prompt, completion = encode(args, task, problems)                       # (B, P), (B, L)
         t, is_masked = (x.to(args.device) for x in draw_masks(*completion.shape, generator))
@@ -116,6 +116,7 @@ def pretrain(args, task, tables):
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
             log(args, tables, "base", step + 1, loss=loss, tokens_per_second=speed, seconds=seconds)
     save_checkpoint(f"{args.out}/base.pt", model, task.describe(), stage="base", seed=args.seed)
+    Path(args.out, "justgrpo.pt").unlink(missing_ok=True)       # of another base
     probe(args, task, model.eval(), tables)
     return model
 
@@ -129,14 +130,14 @@ def encode(args, task, problems):
 @torch.no_grad()
 def probe(args, task, model, tables):
     """What the base can do: held-out loss; is it good at steps, bad in the head?"""
-    problems = task.problems("validation", 0, args.problems)
+    problems = task.held_out("validation", args.problems)
     prompt, completion = encode(args, task, problems)
     generator = torch.Generator().manual_seed(0)
     draws = [draw_masks(*completion.shape, generator) for _ in range(8)]
     nll = np.mean([diffusion_loss(model, prompt, completion, t.to(args.device),
                                   is_masked.to(args.device)).item() for t, is_masked in draws])
-    common = mode(p["answer"] for p in task.problems("train", 0, 5000))
-    same = np.mean([p["answer"] == common for p in task.problems("test", 0, args.problems)])
+    common = mode(p["answer"] for p in task.held_out("train", 5000))
+    same = np.mean([p["answer"] == common for p in task.held_out("test", args.problems)])
     print(f"  held-out masked NLL {nll:.3f} nats a token ({len(problems)} problems); always "
           f"answering {common} would be right {same:.1%} of the time")
     rows = {"masked_nll": nll, "majority_answer": same,
@@ -148,7 +149,7 @@ def probe(args, task, model, tables):
         message = (f"after a correct prefix the next value is right only {right:.1%} of the time, "
                    "and the rest of the story needs 95 %: raise --steps")
         if not args.quick:
-            raise ValueError(message)
+            sys.exit(f"train.py: error: {message}")
         print(f"  note: {message}; --quick goes on regardless")
 
 
@@ -174,13 +175,15 @@ def probe_steps(args, task, model, problems, prompt):
 
 
 def measure_all(args, task, model, tables, stage, decoders, n_problems, n_samples=1, ks=(1,)):
-    """Evaluate each decoder on the same test problems; -> Decoder: (result, rows, measures)."""
-    problems, out = task.problems("test", 0, n_problems), {}
+    """Evaluate each decoder on the same test problems; -> Decoder: (correct (Q, n), rows of
+    results.csv, name -> row of measures.csv)."""
+    problems, out = task.held_out("test", n_problems), {}
     for decoder in decoders:
         result = evaluate(model, task, problems, decoder, n_samples, args.seed, name=str(decoder))
-        out[decoder] = (result, *result_rows(stage, decoder, result, args.seed, ks))
-        record(args, tables, "results", out[decoder][1])
-        record(args, tables, "measures", out[decoder][2])
+        rows, measures = result_rows(stage, decoder, result, args.seed, ks)
+        out[decoder] = result["correct"], rows, {m["measure"]: m for m in measures}
+        record(args, tables, "results", rows)
+        record(args, tables, "measures", measures)
     return out
 
 
@@ -188,19 +191,25 @@ def trap(args, task, model, tables, stage):
     """pass@k of every order: the table, and what it says."""
     ks, table = [2**i for i in range(20) if 2**i <= args.samples], []
     out = measure_all(args, task, model, tables, stage, TRAP, args.trap_problems, args.samples, ks)
+    extra = "distinct", "bypass_fork", "entropy_fork", "early_end"
     for decoder, (_, rows, measures) in out.items():
-        extra = {m["measure"]: f"{m['value']:.2f}" for m in measures
-                 if m["measure"] in ("distinct", "bypass_fork", "entropy_fork")}
-        table += [[decoder, *(f"{r['value']:.3f}" for r in rows), *extra.values()],
+        table += [[decoder, *(f"{r['value']:.3f}" for r in rows),
+                   *(f"{measures[m]['value']:.2f}" for m in extra if m in measures)],
                   ["   95 % interval", *(f"{r['low']:.2f}-{r['high']:.2f}" for r in rows)]]
-    print_table(["pass@k at T=0.6, k =", *ks, *extra], table)
-    correct = {decoder: result["correct"] for decoder, (result, *_) in out.items()}
+    print_table(["pass@k at T=0.6, k =", *ks, *(m for m in extra if m in measures)], table)
     for decoder in TRAP[1:]:
-        lead = {k: interval(pass_at_k(correct[TRAP[0]], k) - pass_at_k(correct[decoder], k))
-                for k in ks}        # paired: the same problems
-        record(args, tables, "measures", [{**out[decoder][2][0], "measure": f"lead_of_ltr_at_{k}",
-                                           **row} for k, row in lead.items()])
+        (ltr, *_), (correct, rows, _) = out[TRAP[0]], out[decoder]
+        lead = {k: paired(args, tables, rows[0], f"lead_of_ltr_at_{k}",
+                          pass_at_k(ltr, k) - pass_at_k(correct, k)) for k in ks}
         print(f"  {decoder}: {crossing(lead)}")
+
+
+def paired(args, tables, row, name, differences):
+    """Record the mean of differences on the same problems (Q,), under the key of `row`."""
+    found = interval(differences)
+    record(args, tables, "measures", [
+        {**{column: row[column] for column in (*KEY, "seed")}, "measure": name, **found}])
+    return found
 
 
 def crossing(lead):
@@ -220,16 +229,15 @@ def crossing(lead):
 
 def justgrpo(args, task, model, tables):
     """GRPO on left-to-right rollouts (arXiv 2601.15165, section 3); the steps are in grpo.py."""
-    torch.manual_seed(args.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.grpo_lr, weight_decay=0.0)
     generator = torch.Generator().manual_seed(args.seed)
     Q, G, L = args.prompts, args.rollouts, task.completion_length
     bar, start = tqdm(range(args.grpo_steps), desc="JustGRPO"), time.time()
     validate(args, task, model, tables, 0)
     for step in bar:
-        first = args.seed * STRIDE + STRIDE // 2 + step * Q     # not seen in pretraining
+        first = args.seed * STRIDE + STRIDE // 2 + step * Q     # of the toy's, not seen before
         problems = [p for p in task.problems("train", first, Q) for _ in range(G)]
-        prompt, _ = encode(args, task, problems)                                        # (Q*G, P)
+        prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (Q*G, P)
         rollout = generate(model, prompt, L, Decoder("left_to_right", temperature=1.0),
                            lambda: torch.rand(Q * G, L, generator=generator))
         reward = torch.tensor([task.reward(task.text(tokens), p["answer"]) for tokens, p in
@@ -257,7 +265,7 @@ def justgrpo(args, task, model, tables):
 
 def validate(args, task, model, tables, step):
     """The parallel decoders are the first to suffer from too large a step: watch them."""
-    problems = task.problems("validation", 0, min(128, args.problems))
+    problems = task.held_out("validation", min(128, args.problems))
     row = {name: evaluate(model, task, problems, decoder)["correct"].mean()
            for name, decoder in WATCHED.items()}
     tqdm.write(f"  after {step:2d} steps, on {len(problems)} validation problems: "
@@ -268,17 +276,17 @@ def validate(args, task, model, tables, step):
 def compare(args, before, after, tables):
     """Before and after, on the same problems: paired differences."""
     table = []
-    for d in GREEDY:
-        pair = before[d], after[d]
-        gain = interval(after[d][0]["correct"].mean(1) - before[d][0]["correct"].mean(1))
-        table.append([d, *(f"{rows[0]['value']:.3f}" for _, rows, _ in pair),
+    for decoder in GREEDY:
+        (first, rows, measures), (then, rows_then, measures_then) = before[decoder], after[decoder]
+        gain = paired(args, tables, rows_then[0], "gain", then.mean(1) - first.mean(1))
+        speed = [m["tokens_per_evaluation"]["value"] for m in (measures, measures_then)]
+        table.append([decoder, f"{rows[0]['value']:.3f}", f"{rows_then[0]['value']:.3f}",
                       f"{gain['value']:+.3f}", f"{gain['low']:+.3f} to {gain['high']:+.3f}",
-                      *(f"{rows[0]['nfe']:.1f}" for _, rows, _ in pair),
-                      *(f"{measures[0]['value']:.2f}" for _, _, measures in pair)])
-        record(args, tables, "measures", [{**after[d][2][0], "measure": "gain", **gain}])
+                      f"{rows[0]['nfe']:.1f}", f"{rows_then[0]['nfe']:.1f}",
+                      *(f"{v:.2f}" for v in speed)])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE", "after",
                  "tokens/NFE", "after"], table)
-    print(f"  {args.problems} problems. Look at the parallel decoders: no rollout had their order."
+    print(f"  {len(then)} problems. Look at the parallel decoders: no rollout had their order."
           "\n  (A base that jumps to its answer needs few evaluations: compare tokens/NFE.)")
 
 
@@ -298,7 +306,7 @@ def parse_flags(argv):
     add = parser.add_argument
     add("--out", default="out", help="folder for checkpoints and tables")
     add("--stage", default="all", choices=["pretrain", "trap", "grpo", "all"],
-        help="one act only; the later ones read the earlier ones' files in --out")
+        help="one act only; the later ones go on from the files in --out, pretrain starts anew")
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")
     add("--data", help="train on this GSM8K file (JSON lines) instead of the toy")
     add("--test", help="and test on this one")
@@ -331,17 +339,19 @@ def prepare(args, task):
             raise ValueError(f"no {split} problem is left: too few rows, or all of them too long")
     model, tables = None, {name: [] for name in TABLES}
     if args.stage in ("trap", "grpo"):
-        model, description, _ = load_checkpoint(f"{args.out}/base.pt", args.device)
+        model, description, info = load_checkpoint(f"{args.out}/base.pt", args.device)
         if description != task.describe():
             raise ValueError(f"{args.out}/base.pt is of another task ({description['name']}): give "
                              "the --data and --test of its pretraining, or none for the toy")
+        if info["seed"] != args.seed:       # the tables would mix them
+            raise ValueError(f"{args.out}/base.pt is of another seed: add --seed {info['seed']}")
         mine = {"trap": lambda stage, t: (stage, t) == ("base", "0.6"),     # rows to write anew
                 "grpo": lambda stage, t: stage != "base" or t == "0.0"}[args.stage]
-        for name in (n for n in TABLES if os.path.exists(f"{args.out}/{n}.csv")):
+        for name in (n for n in TABLES if Path(args.out, f"{n}.csv").exists()):
             with open(f"{args.out}/{name}.csv", encoding="utf-8", newline="") as f:
                 tables[name] = [row for row in csv.DictReader(f)
                                 if not mine(row["stage"], row.get("temperature"))]
-    os.makedirs(args.out, exist_ok=True)
+    Path(args.out).mkdir(parents=True, exist_ok=True)
     for name in TABLES:         # fails now, if it must; and old rows are of another base
         record(args, tables, name)
     return task, tables, model
@@ -371,33 +381,47 @@ def run(args, task, tables, model):
     return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
 
 
+def summarize(args, tables, seconds):
+    """summary.json; a later stage adds its seconds to the earlier ones'."""
+    path = Path(args.out, "summary.json")
+    if args.stage in ("trap", "grpo") and path.exists():
+        seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
+    write_whole(path, json.dumps({
+        "settings": vars(args), "seconds": seconds, "threads": torch.get_num_threads(),
+        "machine": platform.platform(), "python": platform.python_version(),
+        "torch": torch.__version__,
+        "headline": [r for r in tables["results"] if str(r["k"]) == "1"]}, indent=1).encode())
+    try:
+        from experiments.progress import draw
+        draw(args.out)
+    except ImportError:
+        print("progress.png is not drawn: matplotlib is not installed")
+
+
 def main(argv=None, task=None):
     """`task`: a data.Task of your own instead of the toy."""
     parser, args = parse_flags(argv)
     try:
-        task, tables, model = prepare(args, task)
-        seconds = run(args, task, tables, model)
-        headline = [r for r in tables["results"] if str(r["k"]) == "1"]
-        write_whole(f"{args.out}/summary.json", json.dumps({
-            "settings": vars(args), "seconds": seconds, "threads": torch.get_num_threads(),
-            "machine": platform.platform(), "python": platform.python_version(),
-            "torch": torch.__version__, "headline": headline}, indent=1).encode())
         try:
-            from experiments.progress import draw
-            draw(args.out)
-        except ImportError:
-            print("progress.png is not drawn: matplotlib is not installed")
-    except (OSError, ValueError) as error:
+            task, tables, model = prepare(args, task)
+        except ValueError as error:     # later on, it would be a mistake of ours
+            parser.error(str(error))
+        seconds = run(args, task, tables, model)
+        summarize(args, tables, seconds)
+    except OSError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        print(f"\nstopped; whole files in {args.out}: " + ", ".join(sorted(os.listdir(args.out))))
+        files = sorted(path.name for path in Path(args.out).glob("*"))
+        print(f"\nstopped; whole files in {args.out}: " + (", ".join(files) or "none"))
         sys.exit(130)
     print(f"\n{sum(seconds.values()):.0f} s in all: {seconds}" +
           "\nThis was --quick: everything ran, its numbers mean little." * args.quick)
+    test, both = (f" --data {args.test}", f" --data {args.data} --test {args.test}") if (
+        args.data) else ("", "")
     print(f"""Next:
-  python sample.py --checkpoint {args.out}/justgrpo.pt --watch --order confidence
-  python eval_gsm8k.py --checkpoint {args.out}/justgrpo.pt --order confidence --block-length 4
-  python train.py --seed {args.seed + 1} --out {args.out}-{args.seed + 1}""")
+  python sample.py --checkpoint {args.out}/justgrpo.pt --watch --order confidence{test}
+  python eval_gsm8k.py --checkpoint {args.out}/justgrpo.pt --order confidence --block-length 4{test}
+  python train.py --seed {args.seed + 1} --out {args.out}-{args.seed + 1}{both}""")
 
 
 if __name__ == "__main__":

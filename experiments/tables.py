@@ -55,10 +55,10 @@ def trap_table(seeds, stage):
             want = key(decoder) | {"stage": stage}
             cells = [with_interval(pick(t["results"], k=k, **want)) for k in ("1", "4", "32")]
             extra = [f"{float(pick(t['measures'], measure=m, **want)['value']):.2f}"
-                     for m in ("distinct", "bypass_fork", "entropy_fork")]
+                     for m in ("distinct", "bypass_fork", "entropy_fork", "early_end")]
             rows.append([seed, decoder, *cells, *extra])
     return markdown(["seed", "order", "pass@1", "pass@4", "pass@32", "distinct of 32",
-                     "forks bypassed", "entropy at forks"], rows)
+                     "forks bypassed", "entropy at forks", "length first"], rows)
 
 
 def rl_table(seeds):

@@ -92,7 +92,7 @@ def test_a_problem_is_a_pure_function_of_split_and_index():
 
 
 def test_an_unknown_split_is_refused_and_not_searched_for_ever(monkeypatch):
-    # BUG: Toy().problem("valid", 0) draws stories for ever, as none belongs to that split.
+    # No story belongs to such a split: it would be drawn for ever.
     hashes, plain = [], data.zlib.crc32
 
     def counted(*args):
@@ -587,8 +587,7 @@ GOOD = b'{"question": "How many?", "answer": "#### 5"}\n'
     b'{"question": "\xff", "answer": "#### 5"}\n',                  # not UTF-8
     b"[" * 20_000 + b"\n",                                          # nested past any recursion
     b'\xff\xfe{\x00}\x00\n',                                        # UTF-16
-    # BUG: half of a surrogate pair is valid JSON, but no text: read_jsonl lets it through, then
-    # from_files and sample.py's print raise UnicodeEncodeError without file and line.
+    # Half of a surrogate pair is valid JSON, but no text: later, nobody could tell file and line.
     b'{"question": "\\ud800", "answer": "#### 5"}\n',
 ], ids=lambda bad: repr(bad[:40]))
 def test_a_bad_row_is_refused_with_its_file_and_line(tmp_path, bad):

@@ -202,6 +202,9 @@ def test_stages_one_at_a_time_give_what_one_run_gives(story, tmp_path):
     for name in ("base.pt", "justgrpo.pt", "results.csv", "measures.csv"):
         assert (tmp_path / name).read_bytes() == (story[0] / name).read_bytes(), name
     assert log_without_times(tmp_path) == log_without_times(story[0])
+    seconds = [json.loads((folder / "summary.json").read_text(encoding="utf-8"))["seconds"]
+               for folder in (tmp_path, story[0])]
+    assert list(seconds[0]) == list(seconds[1])         # of every stage, not of the last alone
     # A stage done again replaces its rows and doubles none.
     with no_matplotlib():
         run(train.main, *TINY, "--out", tmp_path, "--stage", "trap", task=Coin())
@@ -240,10 +243,9 @@ def test_pretraining_twice_gives_the_same_bytes_and_rows_in_another_process_too(
 
 def test_a_base_that_has_not_learned_its_steps_stops_the_story_unless_quick(tmp_path):
     flags = [f for f in TINY if f != "--quick"]
-    status, out, err = run(train.main, *flags, "--out", tmp_path)
-    assert status == 2 and "Act 3" not in out
-    last = err.strip().splitlines()[-1]     # before it there are only progress bars
-    assert "error:" in last and "%" in last and "--steps" in last and "Traceback" not in err
+    last, out, err = run(train.main, *flags, "--out", tmp_path)     # sys.exit's line: status 1
+    assert "Act 3" not in out and "Traceback" not in err
+    assert "error:" in last and "%" in last and "--steps" in last and "\n" not in last
 
 
 def test_an_interrupted_run_names_the_files_it_leaves_and_they_are_whole(tmp_path, monkeypatch):
@@ -256,8 +258,7 @@ def test_an_interrupted_run_names_the_files_it_leaves_and_they_are_whole(tmp_pat
     assert all(p.name in named for p in tmp_path.iterdir())
     assert {"base.pt", "log.csv", "measures.csv"} <= {p.name for p in tmp_path.iterdir()}
     weights(tmp_path / "base.pt")
-    # BUG: summary.json is written as "{}" at the start, as a probe for an unwritable folder, so
-    # that an interrupted run calls a file whole that says nothing.
+    # No file stands there as a mere placeholder.
     assert all(p.read_bytes() != b"{}" for p in tmp_path.iterdir())
 
 
@@ -400,8 +401,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(name, checkpoint, tmp_p
 
 @pytest.mark.parametrize("name", ["sample.py", "eval_gsm8k.py"])
 def test_who_has_no_checkpoint_yet_is_told_how_to_make_one(name, tmp_path):
-    # BUG: "[Errno 2] No such file or directory: 'out/justgrpo.pt'" says what is wrong, but not
-    # what to do; it is the first line that whoever starts with sample.py sees.
+    # It is the first line that whoever starts with sample.py sees.
     refused(MAINS[name], "--checkpoint", tmp_path / "justgrpo.pt", about="train.py")
 
 
@@ -432,6 +432,21 @@ def test_a_later_stage_refuses_the_base_of_another_task(story, tmp_path):
         p.read_bytes() for p in sorted(story[0].iterdir())]
 
 
+def test_a_later_stage_refuses_the_base_of_another_seed(story, tmp_path):
+    folder = shutil.copytree(story[0], tmp_path / "out")
+    before = contents(folder)
+    refused(train.main, *TINY, "--stage", "trap", "--seed", 3, "--out", folder, task=Coin(),
+            about=["base.pt", "--seed 0"])
+    assert contents(folder) == before
+
+
+def test_a_new_base_takes_the_old_ones_offspring_away(story, tmp_path):
+    folder = shutil.copytree(story[0], tmp_path / "out")
+    with no_matplotlib():
+        run(train.main, *TINY, "--stage", "pretrain", "--out", folder, task=Coin())
+    assert (folder / "base.pt").exists() and not (folder / "justgrpo.pt").exists()
+
+
 DECODING = [       # flags, words of the message
     (["--block-length", "0"], ["block length", "0"]),
     (["--block-length", "-3"], ["block length"]),
@@ -454,7 +469,7 @@ DECODING = [       # flags, words of the message
     (["--device", "abacus"], ["abacus"]),
     (["--no-such-flag"], ["--no-such-flag"]),
     (["--seed", "x"], ["--seed"]),
-    # BUG: past 64 bits torch raises where nobody catches it: a traceback.
+    # Past 64 bits torch raises.
     (["--seed", "100000000000000000000"], [""]),
 ]
 
@@ -798,8 +813,7 @@ def test_a_training_file_that_holds_a_test_question_is_refused_before_anything_i
 
 
 def test_training_rows_too_few_to_validate_on_are_refused_before_pretraining(tmp_path):
-    # BUG: with no validation rows this is found after pretraining (act 1 calls them "endless"),
-    # and the message sends one to --data, which was given.
+    # Without validation rows act 2 could not end.
     files, folder = gsm8k_files(tmp_path, n=3), tmp_path / "out"
     out, _ = refused(train.main, *TINY, "--data", files[0], "--test", files[1], "--out", folder,
                      about="validation")
