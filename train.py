@@ -31,7 +31,7 @@ from sample import Decoder, generate, new_parser, pick_device
 
 # The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
 FLAGS = {
-    "steps": (1500, 60, 2000, 10, "pretraining steps"),
+    "steps": (1300, 60, 1500, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
     "width": (128, 64, 128, 64, "of the network, a multiple of 8"),
@@ -95,7 +95,7 @@ def pretrain(args, task, tables):
     bar, start, losses = tqdm(range(args.steps), desc="pretraining"), time.time(), []
     for step in bar:
         problems = task.problems("train", args.seed * STRIDE + step * args.batch, args.batch)
-        if task.n_steps and step < 0.4 * args.steps:    # learn to make every step, then to skip
+        if task.n_steps and step < args.steps // 2:     # learn to make every step, then to skip
             problems = [{**p, "solution": task.solution(p, task.n_steps)} for p in problems]
         prompt, completion = encode(args, task, problems)                       # (B, P), (B, L)
         t, is_masked = (x.to(args.device) for x in draw_masks(*completion.shape, generator))
