@@ -31,7 +31,7 @@ from sample import Decoder, generate, new_parser, pick_device
 
 # The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
 FLAGS = {
-    "steps": (1300, 60, 4000, 10, "pretraining steps"),
+    "steps": (1300, 60, 3000, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
     "width": (128, 64, 128, 64, "of the network, a multiple of 8"),
