@@ -33,11 +33,7 @@ ANSWER = re.compile(r"#### (-?)\$?(-?[0-9.,]*[0-9])")
 
 
 def extract_answer(text):
-    """The number after the first "#### " that is followed by one, as a Decimal, or None.
-
-    >>> extract_answer("so 2 * 600 = 1,200 clips.\\n#### 1,200. And 7 more.")
-    Decimal('1200')
-    """
+    """The number after the first "#### " that is followed by one, as a Decimal, or None."""
     match = ANSWER.search(text)
     number = "".join(match.groups()).replace(",", "") if match else ""
     return Decimal(number) if re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)", number) else None

@@ -212,11 +212,16 @@ def paired(args, tables, row, name, differences):
     return found
 
 
+def overtakes(lead):
+    """The first k with left to right ahead by something (less is printed as +0.000), or None."""
+    return next((k for k, row in lead.items() if float(row["value"]) >= 0.0005), None)
+
+
 def crossing(lead):
     """A sentence, computed: does left to right overtake, at which k, and is it clear of zero?
     lead: k -> by how much left to right's pass@k is ahead, a dict of value, low, high."""
     best = max(lead, key=lambda k: lead[k]["value"])
-    over = next((k for k in lead if lead[k]["value"] >= 0.0005), None)  # less is printed as +0.000
+    over = overtakes(lead)
     text = ("no crossing, left to right is never ahead" if over is None else
             "no crossing, left to right is ahead from the start" if over == min(lead) else
             f"left to right overtakes at k={over}")

@@ -14,7 +14,7 @@ from pathlib import Path
 KS = "1", "2", "4", "8", "16", "32"
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))       # the decoders and their names are train.py's
-from train import GREEDY, TRAP  # noqa: E402
+from train import GREEDY, TRAP, overtakes  # noqa: E402
 
 
 def load(folder):
@@ -108,11 +108,10 @@ def crossing_table(seeds):
     for decoder in TRAP[1:]:
         for seed, t in seeds.items():
             want = key(decoder) | {"stage": "base"}
-            leads = [pick(t["measures"], measure=f"lead_of_ltr_at_{k}", **want) for k in KS]
-            ahead = [k for k, r in zip(KS, leads) if float(r["value"]) >= 0.0005]
-            rows.append([decoder, seed, *(with_interval(r, "+") for r in leads),
-                         "never" if not ahead else "from the start" if ahead[0] == KS[0] else
-                         f"k={ahead[0]}"])
+            lead = {k: pick(t["measures"], measure=f"lead_of_ltr_at_{k}", **want) for k in KS}
+            over = overtakes(lead)
+            rows.append([decoder, seed, *(with_interval(row, "+") for row in lead.values()),
+                         {None: "never", KS[0]: "from the start"}.get(over, f"k={over}")])
     return markdown(["against", "seed", *(f"k={k}" for k in KS), "left to right overtakes"], rows)
 
 
