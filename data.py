@@ -175,7 +175,7 @@ class Toy(Task):
     prompt_length = 17      # name, has, number, of 12, 6 x (verb, number), How many?
     completion_length = 22  # number, 6 x (operand, ->, value), ####, number, end-of-text
 
-    def __init__(self, direct=0.55, skip=0.12):
+    def __init__(self, direct=0.65, skip=0.12):
         self.direct, self.skip, self.settings = direct, skip, {"direct": direct, "skip": skip}
         words = [*NAMES, " has", f" of {LARGEST}", " all", ". How many?", " ->", " ####",
                  *(f", {verb}" for verb in VERBS), *(f" {n}" for n in range(LARGEST + 1)),

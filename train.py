@@ -40,7 +40,7 @@ FLAGS = {
     "prompts": (16, 4, 4, 1, "prompts a GRPO step"),
     "rollouts": (8, 4, 4, 4, "rollouts a prompt"),
     "grpo-lr": (5e-5, 5e-5, 5e-5, 5e-5, "GRPO learning rate; it falls to zero"),
-    "problems": (400, 32, 48, 2, "test problems for greedy accuracy"),
+    "problems": (400, 32, 32, 2, "test problems for greedy accuracy"),
     "trap-problems": (64, 8, 8, 1, "test problems for pass@k"),
     "samples": (32, 8, 8, 2, "completions a problem for pass@k")}
 SHAPE = dict(n_merges=1792, prompt_length=112, completion_length=128)    # GSM8K's canvas
