@@ -31,19 +31,16 @@ SPLITS = "train", "validation", "test"
 # after it is not part of it; 3. answers are compared as numbers, so that 18.00 is 18.
 ANSWER = re.compile(r"#### (-?)\$?(-?[0-9.,]*[0-9])")
 
-
 def extract_answer(text):
     """The number after the first "#### " that is followed by one, as a Decimal, or None."""
     match = ANSWER.search(text)
     number = "".join(match.groups()).replace(",", "") if match else ""
     return Decimal(number) if re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)", number) else None
 
-
 def exact_match(text, answer):
     """1.0 if the text's answer is this number (a string), else 0.0: the reward and the accuracy."""
     found = extract_answer(text)
     return float(found is not None and found == Decimal(answer))
-
 
 def make_tokenizer(pieces, pattern):
     """A tiktoken encoding built in memory (get_encoding would download): the 256 bytes, `pieces`
@@ -54,11 +51,9 @@ def make_tokenizer(pieces, pattern):
     return tiktoken.Encoding("flexibility-trap", pat_str=pattern, mergeable_ranks=ranks,
                              special_tokens={MASK: len(ranks), EOS: len(ranks) + 1})
 
-
 # One digit a token, words with their space before them, and every other character somewhere:
 # what the pattern does not match, tiktoken drops without a word.
 GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"
-
 
 def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
     """Byte-pair encoding (Sennrich et al. 2016): n_merges times, fuse the most frequent pair of
@@ -88,7 +83,6 @@ def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
             parts[word] = merged
             count(word, 1)
     return pieces
-
 
 class Task:
     """What the scripts need of a task. For your own: subclass, set `name`, `tokenizer`,
@@ -159,7 +153,6 @@ class Task:
         ids = [int(i) for i in completion] + [self.eos_id]
         return self.tokenizer.decode([i for i in ids[:ids.index(self.eos_id)] if i != self.mask_id])
 
-
 NAMES = ["Bob", "Ann", "Tom", "Sue", "Max", "Eva", "Sam", "Kim"]
 LARGEST = 12
 # "swaps all" (with whoever has the rest of the twelve) is as easy as a step can be, and it is there
@@ -167,7 +160,6 @@ LARGEST = 12
 VERBS = {"gets": ("+", range(1, 7)), "gives": ("-", range(1, 7)), "times": ("*", range(2, 4)),
          "swaps": ("~", ["all"])}
 OPERATE = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "~": lambda v, _: LARGEST - v}
-
 
 class Toy(Task):
     name = "toy"
@@ -237,7 +229,6 @@ class Toy(Task):
         n_written, forks[:, 0] = forks.cumsum(1), True
         return forks & ~ended & (n_written < self.n_steps)
 
-
 def read_jsonl(path):
     """GSM8K's file format, one {"question", "answer"} a line -> problems. The calculator
     annotations <<48/2=24>> are removed: nothing here runs a calculator.
@@ -258,7 +249,6 @@ def read_jsonl(path):
     if not problems:
         raise ValueError(f"{path} is empty: {wanted}, one a line")
     return problems
-
 
 class GSM8K(Task):
     """The real thing, from local files. vocabulary: what train_bpe learned, in tiktoken's own file
@@ -290,7 +280,6 @@ class GSM8K(Task):
                              for i, p in enumerate(pieces)), prompt_length, completion_length)
         task.use_rows(splits)
         return task
-
 
 def load_task(description, test_file=None):
     """The task that a checkpoint was trained on. test_file: rows to use as its test split."""

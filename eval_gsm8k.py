@@ -29,7 +29,6 @@ GSM8K_TEST = ("https://raw.githubusercontent.com/openai/grade-school-math/"
               "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/test.jsonl")
 GSM8K_TEST_SHA256 = "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14"
 
-
 def pass_at_k(correct, k):
     """Unbiased pass@k of each problem, 1 - C(n-c, k) / C(n, k), as a product that can't overflow
     (Chen et al. 2021, arXiv 2107.03374, section 2.1). correct (Q, n) of 0/1 -> (Q,).
@@ -39,7 +38,6 @@ def pass_at_k(correct, k):
         raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
     return np.array([1.0 if n - c < k else 1 - np.prod(1 - k / np.arange(n - c + 1, n + 1))
                      for c in correct.sum(1).astype(int)])
-
 
 def bootstrap(numerator, denominator=None, n_resamples=2000):
     """-> (value, low, high) of sum(numerator) / sum(denominator) over problems (Q,), default the
@@ -51,7 +49,6 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
         value, ratio = x.sum() / y.sum(), x[pick].sum(1) / y[pick].sum(1)
     ratio = ratio[np.isfinite(ratio)]
     return (value, *(np.percentile(ratio, [2.5, 97.5]) if len(ratio) else (np.nan, np.nan)))
-
 
 def measure(task, sample):
     """name -> numerator (B,), denominator (B,), of everything that is not an accuracy."""
@@ -77,7 +74,6 @@ def measure(task, sample):
         rows |= {"early_end": (early, one), "malformed": (malformed, one)}
     return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
-
 def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch=1024, name=None):
     """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), n_forward, seconds, and measures:
     name -> (numerator, denominator), (Q,) each. `name` labels the progress bar; None: no bar."""
@@ -102,10 +98,8 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch
     return {"correct": np.reshape(correct, (-1, n_samples)), "texts": texts, "measures": sums,
             "nfe": float(np.mean(nfe)), "n_forward": n_forward, "seconds": time.time() - start}
 
-
 def interval(*pair):
     return {k: round(float(v), 5) for k, v in zip(("value", "low", "high"), bootstrap(*pair))}
-
 
 def result_rows(stage, decoder, result, seed, ks=(1,)):
     """-> (rows for results.csv, rows for measures.csv) of one evaluate()."""
@@ -116,14 +110,12 @@ def result_rows(stage, decoder, result, seed, ks=(1,)):
              "n_problems": n_problems, "nfe": round(result["nfe"], 4)} for k in ks]
     return rows, [{**key, "measure": m, **interval(*p)} for m, p in result["measures"].items()]
 
-
 def write_csv(path, columns, rows):
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_whole(path, buffer.getvalue().encode())
-
 
 def print_table(header, rows):
     """Columns as wide as they need to be, the first flush left; a row may stop early."""
@@ -132,7 +124,6 @@ def print_table(header, rows):
     for first, *rest in rows:
         print("  " + "  ".join([first.ljust(width[0])] +
                                [c.rjust(w) for c, w in zip(rest, width[1:])]))
-
 
 def download(path):
     """Fetch GSM8K's test file, once, and check its hash. Raises OSError or ValueError."""
@@ -147,7 +138,6 @@ def download(path):
     if hashlib.sha256(data).hexdigest() != GSM8K_TEST_SHA256:
         raise ValueError(f"{GSM8K_TEST} is not the file it was (SHA-256); nothing was saved")
     write_whole(path, data)
-
 
 def main(argv=None):
     parser = new_parser("Accuracy or pass@k of a checkpoint, in any decoding order.")
@@ -187,7 +177,6 @@ def main(argv=None):
         print(f"wrong: {p['question'].strip()!r} -> {text!r}, it is {p['answer']}")
     if args.csv:
         write_csv(args.csv, RESULT_COLUMNS, rows)
-
 
 if __name__ == "__main__":
     main()

@@ -17,7 +17,6 @@ vocabulary, N terms (one a committed token), U distinct canvases.
 """
 import torch
 
-
 def advantages(rewards):
     """(Q, G) -> (Q, G), against the siblings (GRPO, arXiv 2402.03300, section 4.1.2), with the
     unbiased std; exactly 0 where a group agrees."""
@@ -25,7 +24,6 @@ def advantages(rewards):
     centered = rewards - rewards.mean(1, keepdim=True)
     std = (centered.square().sum(1, keepdim=True) / max(rewards.shape[1] - 1, 1)).sqrt()
     return (centered / (std + 1e-4)).masked_fill(agree, 0.0)
-
 
 def log_probs(model, prompt, completion, rank, keep=None, chunk_size=128):
     """Where this project computes the probability of a completion, for any order of filling it in:
@@ -54,7 +52,6 @@ def log_probs(model, prompt, completion, rank, keep=None, chunk_size=128):
         logits = model(states[start:start + chunk_size])[:, -length:]          # (u, L, V)
         logp = logits[which[here] - start, i].log_softmax(-1)                  # (n, V)
         yield r, i, logp.gather(1, completion[r, i][:, None])[:, 0]
-
 
 def grpo_loss(model, prompt, completion, rank, advantage, chunk_size=128):
     """Yields the loss in pieces to call backward on; their sum is - sum_i A_row(i) log p_i / N over

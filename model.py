@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
 @dataclass
 class ModelConfig:
     vocab_size: int
@@ -33,7 +32,6 @@ class ModelConfig:
     n_hidden: int = 384     # width of the MLP; LLaDA uses 3 * n_embd as well
     rope_theta: float = 100.0   # wavelengths of 6 to 500 tokens: the canvas is short
     norm_eps: float = 1e-5
-
 
 class Block(nn.Module):
     def __init__(self, config):
@@ -54,12 +52,10 @@ class Block(nn.Module):
         h = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(h)) * self.up_proj(h))
 
-
 def rotate(x, cos, sin):
     """Rotary position embedding in the half-split form: pairs are (i, i + half)."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
-
 
 class MaskedDiffusionLM(nn.Module):
     def __init__(self, config):
@@ -93,13 +89,11 @@ class MaskedDiffusionLM(nn.Module):
         logits[..., self.config.mask_id] = -torch.inf
         return logits
 
-
 def draw_masks(n_rows, length, generator=None):
     """The forward process. Returns t (B,) in (0, 1] and is_masked (B, L), each True with
     probability t. t is stratified: one draw in each of B equal slices, which evens out the loss."""
     t = (torch.arange(n_rows) + (1 - torch.rand(n_rows, generator=generator))) / n_rows
     return t, torch.rand(n_rows, length, generator=generator) < t[:, None]
-
 
 def diffusion_loss(model, prompt, completion, t, is_masked):
     """Masked cross-entropy weighted by 1/t, over B * L (LLaDA, eq. 3). The prompt is never masked.
@@ -111,9 +105,7 @@ def diffusion_loss(model, prompt, completion, t, is_masked):
     nll = F.cross_entropy(logits.transpose(1, 2), completion, reduction="none")  # (B, L)
     return (nll * is_masked / t[:, None]).sum() / completion.numel()
 
-
 FORMAT = "flexibility-trap checkpoint, version 1"
-
 
 def write_whole(path, data):
     """Write bytes under a temporary name, then rename: never half a file."""
@@ -127,7 +119,6 @@ def write_whole(path, data):
     finally:
         temporary.unlink(missing_ok=True)
 
-
 def save_checkpoint(path, model, task, **info):
     """One dict of plain types. task: what data.load_task needs; info: plain values."""
     weights = {name: w.detach().cpu() for name, w in model.state_dict().items()}
@@ -135,7 +126,6 @@ def save_checkpoint(path, model, task, **info):
     torch.save({"format": FORMAT, "config": asdict(model.config), "model": weights, "task": task,
                 "info": info}, buffer)
     write_whole(path, buffer.getvalue())
-
 
 def load_checkpoint(path, device="cpu"):
     """-> (model in eval mode, task dict, info dict). Raises OSError if the file can't be opened,

@@ -35,7 +35,6 @@ SELECTIONS = {
     "entropy_bound": (0.1, "by rising entropy while sum - max <= value (EB-Sampler, 2505.24857)"),
     "fork": (0.9, "all with max p >= value; if none, the leftmost (Fork-dLLM, 2609.39859)")}
 
-
 @dataclass(frozen=True)
 class Decoder:
     """An order, a selection with its value, and blocks of block_length positions, finished from
@@ -76,7 +75,6 @@ class Decoder:
             ", one block" * (self.order not in ("left_to_right", "random")))
         return self.order + block + f", {self.selection}" * (self.selection != "k=1")
 
-
 @dataclass
 class Sample:
     """Positions that were left when their row was finished have rank L ("never"), hold end-of-text,
@@ -88,7 +86,6 @@ class Sample:
     is_top: torch.Tensor    # (B, L) whether the token was the most probable one
     nfe: torch.Tensor       # (B,) forward evaluations of that row while it was alive
     n_forward: int = 0      # canvases actually run, each distinct one of a step once
-
 
 @torch.no_grad()
 def generate(model, prompts, length, decoder, uniform=None):
@@ -130,7 +127,6 @@ def generate(model, prompts, length, decoder, uniform=None):
     out.tokens[out.tokens == config.mask_id] = config.eos_id
     return out
 
-
 def draw(logp, temperature, state, u):
     """One token a position from p^(1/T), by inverting the cumulative distribution at u.
     logp (U, L, V), state (A,) says which of the U each row is in, u (A, L) -> (A, L)."""
@@ -140,7 +136,6 @@ def draw(logp, temperature, state, u):
     cdf = (shifted / temperature).softmax(-1).cumsum(-1)
     cdf = cdf / cdf[..., -1:]       # ends at exactly 1, so that u < 1 always falls inside
     return (cdf[state] <= u[..., None]).sum(-1)
-
 
 def position_score(order, step, p, top, entropy, state, drawn_logp, permutation):
     """What each order prefers, (A, L): the highest is committed first. p is (U, L, V)."""
@@ -156,7 +151,6 @@ def position_score(order, step, p, top, entropy, state, drawn_logp, permutation)
     if order == "entropy":
         return -entropy
     return entropy if order == "exploratory" and step == 0 else top
-
 
 def select(decoder, score, top, entropy, candidate):
     """Which candidates to commit now, at least one a row. All arguments and the result (A, L)."""
@@ -178,24 +172,20 @@ def select(decoder, score, top, entropy, candidate):
         take = entropy.cumsum(1) - entropy <= decoder.value
     return torch.zeros_like(candidate).scatter(1, order, (take | (n == 1)) & real)
 
-
 def is_finished(tokens, config):
     """(A, L) -> (A,): every position before the leftmost end-of-text is committed."""
     masked, end = tokens == config.mask_id, tokens == config.eos_id
     return ~(masked & (end.cumsum(1) == 0)).any(1)
 
-
 def text_length(tokens, eos_id):
     """(B, L) -> (B,) tokens up to and including the first end-of-text (L if there is none)."""
     return ((tokens == eos_id).cumsum(1) == 0).sum(1).add(1).clamp(max=tokens.shape[1])
-
 
 def new_parser(description):
     """Shows defaults in --help, and says what is wrong in one line, exit status 2."""
     return argparse.ArgumentParser(
         description=description, usage=argparse.SUPPRESS, allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-
 
 def add_decoder_flags(parser):
     add = parser.add_argument
@@ -212,7 +202,6 @@ def add_decoder_flags(parser):
     add("--device", default="auto", help="auto (cuda, else mps if it works, else cpu) or a name")
     add("--seed", type=int, default=0, help="of the draws")
 
-
 def load_from_flags(args):
     """-> model, task, info, Decoder."""
     model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
@@ -228,7 +217,6 @@ def load_from_flags(args):
     torch.manual_seed(args.seed)        # refuses what can't be a seed
     return model, task, info, Decoder(args.order, name, value, args.block_length, args.temperature)
 
-
 def pick_device(name):
     """auto: cuda if there, mps if it runs what we need, else cpu. Raises ValueError."""
     for device in ("cuda", "mps", "cpu") if name == "auto" else (name,):
@@ -238,7 +226,6 @@ def pick_device(name):
         except (RuntimeError, NotImplementedError, AssertionError):
             pass
     raise ValueError(f"--device {name} does not work here; use --device cpu, or leave it out")
-
 
 def show(task, tokens, rank, watch):
     """Print a canvas and its ranks; with `watch` first each step of it, replayed from the ranks."""
@@ -256,7 +243,6 @@ def show(task, tokens, rank, watch):
         print(name.ljust(10) + " ".join(
             new * (r == step < L) + cell.rjust(max(len(word), 2)) + old * (r == step < L)
             for cell, word, r in zip(cells, words, rank)))
-
 
 def main(argv=None):
     parser = new_parser("Fill the canvas of one problem, in any order.")
@@ -288,7 +274,6 @@ def main(argv=None):
             verdict = "; right" if right else f"; wrong, it is {problem['answer']}"
         print(f"{nfe:10d} forward evaluations, {length / nfe:.2f} tokens each, log-prob {logp:.3f}"
               + verdict)
-
 
 if __name__ == "__main__":
     main()

@@ -56,7 +56,6 @@ TABLES = {"log": ["stage", "step", "loss", "tokens_per_second", "reward", "signa
                   *WATCHED, "seconds"], "results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS}
 STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
 
-
 def show_task(args, task):
     print("\n== Act 1: the task ==")
     for problem in task.problems("test", 0, 3):
@@ -75,7 +74,6 @@ def show_task(args, task):
     print("Look at the bars: there the text either goes on or jumps to the answer; both are right."
           if task.n_steps else "The forks are not known here: what needs them (act 2's probes, "
           "bypass, entropy at forks) is left out.")
-
 
 def pretrain(args, task, tables):
     print("\n== Act 2: pretraining a masked-diffusion model from scratch ==")
@@ -120,12 +118,10 @@ def pretrain(args, task, tables):
     probe(args, task, model.eval(), tables)
     return model
 
-
 def encode(args, task, problems):
     """-> (B, P), (B, L) token ids on the device."""
     return (task.prompts([p["question"] for p in problems]).to(args.device),
             task.completions([p["solution"] for p in problems]).to(args.device))
-
 
 @torch.no_grad()
 def probe(args, task, model, tables):
@@ -152,7 +148,6 @@ def probe(args, task, model, tables):
             sys.exit(f"train.py: error: {message}")
         print(f"  note: {message}; --quick goes on regardless")
 
-
 def probe_steps(args, task, model, problems, prompt):
     """Next value given a correct prefix; P(go on) at each fork; the answer by steps written."""
     def predict(n_written, at):     # what the model says at position `at`, given the text before
@@ -173,7 +168,6 @@ def probe_steps(args, task, model, problems, prompt):
           "one;\nanswer_in_head: right after that many steps. Look at the first row and the last.")
     return {f"{name}_{s}": v for name, values in rows.items() for s, v in enumerate(values)}
 
-
 def measure_all(args, task, model, tables, stage, decoders, n_problems, n_samples=1, ks=(1,)):
     """Evaluate each decoder on the same test problems; -> Decoder: (correct (Q, n), rows of
     results.csv, name -> row of measures.csv)."""
@@ -185,7 +179,6 @@ def measure_all(args, task, model, tables, stage, decoders, n_problems, n_sample
         record(args, tables, "results", rows)
         record(args, tables, "measures", measures)
     return out
-
 
 def trap(args, task, model, tables, stage):
     """pass@k of every order: the table, and what it says."""
@@ -203,7 +196,6 @@ def trap(args, task, model, tables, stage):
                           pass_at_k(ltr, k) - pass_at_k(correct, k)) for k in ks}
         print(f"  {decoder}: {crossing(lead)}")
 
-
 def paired(args, tables, row, name, differences):
     """Record the mean of differences on the same problems (Q,), under the key of `row`."""
     found = interval(differences)
@@ -211,11 +203,9 @@ def paired(args, tables, row, name, differences):
         {**{column: row[column] for column in (*KEY, "seed")}, "measure": name, **found}])
     return found
 
-
 def overtakes(lead):
     """The first k with left to right ahead by something (less is printed as +0.000), or None."""
     return next((k for k, row in lead.items() if float(row["value"]) >= 0.0005), None)
-
 
 def crossing(lead):
     """A sentence, computed: does left to right overtake, at which k, and is it clear of zero?
@@ -230,7 +220,6 @@ def crossing(lead):
         text += "; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)".format(
             k=k, clear=clear, **lead[k])
     return text + "."
-
 
 def justgrpo(args, task, model, tables):
     """GRPO on left-to-right rollouts (arXiv 2601.15165, section 3); the steps are in grpo.py."""
@@ -267,7 +256,6 @@ def justgrpo(args, task, model, tables):
     save_checkpoint(f"{args.out}/justgrpo.pt", model, task.describe(), stage="justgrpo",
                     seed=args.seed)
 
-
 def validate(args, task, model, tables, step):
     """The parallel decoders are the first to suffer from too large a step: watch them."""
     problems = task.held_out("validation", min(128, args.problems))
@@ -276,7 +264,6 @@ def validate(args, task, model, tables, step):
     tqdm.write(f"  after {step:2d} steps, on {len(problems)} validation problems: "
                + ", ".join(f"{name} {v:.3f}" for name, v in row.items()))
     log(args, tables, "validation", step, **row)
-
 
 def compare(args, before, after, tables):
     """Before and after, on the same problems: paired differences."""
@@ -294,17 +281,14 @@ def compare(args, before, after, tables):
     print(f"  {len(then)} problems. Look at the parallel decoders: no rollout had their order."
           "\n  (A base that jumps to its answer needs few evaluations: compare tokens/NFE.)")
 
-
 def record(args, tables, name, rows=()):
     """Every finished row is on disk at once."""
     tables[name] += rows
     write_csv(f"{args.out}/{name}.csv", TABLES[name], tables[name])
 
-
 def log(args, tables, stage, step, **values):
     record(args, tables, "log", [{"stage": stage, "step": step, **{
         name: round(float(value), 5) for name, value in values.items()}}])
-
 
 def parse_flags(argv):
     parser = new_parser("Pretrain, measure the flexibility trap, train by JustGRPO, measure again.")
@@ -325,7 +309,6 @@ def parse_flags(argv):
     case = bool(early.quick) + 2 * bool(early.data)
     parser.set_defaults(**{name.replace("-", "_"): row[case] for name, row in FLAGS.items()})
     return parser, parser.parse_args(argv)
-
 
 def prepare(args, task):
     """Check what a user can get wrong before any work. -> task, tables, and (for a stage that goes
@@ -361,7 +344,6 @@ def prepare(args, task):
         record(args, tables, name)
     return task, tables, model
 
-
 def run(args, task, tables, model):
     """The four acts; -> seconds of each."""
     seconds, start = {}, time.time()
@@ -385,7 +367,6 @@ def run(args, task, tables, model):
         seconds["measures"] = time.time() - start
     return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
 
-
 def summarize(args, tables, seconds):
     """summary.json; a later stage adds its seconds to the earlier ones'."""
     path = Path(args.out, "summary.json")
@@ -401,7 +382,6 @@ def summarize(args, tables, seconds):
         draw(args.out)
     except ImportError:
         print("progress.png is not drawn: matplotlib is not installed")
-
 
 def main(argv=None, task=None):
     """`task`: a data.Task of your own instead of the toy."""
@@ -427,7 +407,6 @@ def main(argv=None, task=None):
   python sample.py --checkpoint {args.out}/justgrpo.pt --watch --order confidence{test}
   python eval_gsm8k.py --checkpoint {args.out}/justgrpo.pt --order confidence --block-length 4{test}
   python train.py --seed {args.seed + 1} --out {args.out}-{args.seed + 1}{both}""")
-
 
 if __name__ == "__main__":
     main()
