@@ -61,7 +61,6 @@ def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
     words = Counter(re.findall(pattern, text))
     parts = {word: [bytes([b]) for b in word.encode()] for word in words}
     counts, places, pieces = Counter(), defaultdict(set), []
-
     def count(word, sign):
         for pair in zip(parts[word], parts[word][1:]):
             counts[pair] += sign * words[word]
@@ -113,12 +112,13 @@ class Task:
         left out and counted; of a test row only the question has to fit."""
         def n_tokens(text):
             return len(self.tokenizer.encode_ordinary(text))
-        self.rows = {split: [
-            row for row in ({**r, "question": r["question"] + self.after_question} for r in rows)
-            if n_tokens(row["question"]) <= self.prompt_length
-            and (split == "test" or n_tokens(row["solution"]) < self.completion_length)]
-            for split, rows in splits.items()}
-        self.too_long = {split: len(rows) - len(self.rows[split]) for split, rows in splits.items()}
+        self.rows, self.too_long = {}, {}
+        for split, rows in splits.items():
+            rows = [{**row, "question": row["question"] + self.after_question} for row in rows]
+            self.rows[split] = [
+                row for row in rows if n_tokens(row["question"]) <= self.prompt_length
+                and (split == "test" or n_tokens(row["solution"]) < self.completion_length)]
+            self.too_long[split] = len(rows) - len(self.rows[split])
 
     def describe(self):
         return {"name": self.name, **self.settings}
@@ -128,8 +128,7 @@ class Task:
 
     def held_out(self, split, n):
         """The first n, or all there are: none of them twice, or intervals would be too narrow."""
-        size = self.size(split)
-        return self.problems(split, 0, n if size is None else max(1, min(n, size)))
+        return self.problems(split, 0, min(n, self.size(split) or n))
 
     def prompts(self, questions, length=None):
         """B strings -> (B, P) with end-of-text on the left: all questions end at the same place."""
@@ -182,12 +181,11 @@ class Toy(Task):
     def problem(self, split, index):
         if self.rows:
             return super().problem(split, index)
-        if split not in SPLITS:
-            raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-        rng = random.Random(f"{split} {index}")
-        while True:
+        buckets = {"test": [0], "validation": [1], "train": range(2, 10)}[split]
+        rng, bucket = random.Random(f"{split} {index}"), None
+        while bucket not in buckets:
             name, start = rng.choice(NAMES), rng.randint(1, LARGEST)
-            story, steps, value = [], [], start
+            story, steps, value = [], [f" {start}"], start
             for _ in range(self.n_steps):   # a verb, then an operand that keeps 0 <= value <= 12
                 fits = {verb: [n for n in operands if 0 <= OPERATE[sign](value, n) <= LARGEST]
                         for verb, (sign, operands) in VERBS.items() if value or sign != "*"}
@@ -198,13 +196,10 @@ class Toy(Task):
                 steps.append(f" {sign}{n} -> {value}")
             # The story's hash decides its split, whoever asks: splits can't overlap.
             bucket = zlib.crc32(f"{start} {story}".encode()) % 10
-            if {0: "test", 1: "validation"}.get(bucket, "train") == split:
-                break
-        written = 0     # steps before the jump to ####
-        while written < self.n_steps and rng.random() >= (self.skip if written else self.direct):
-            written += 1
+        jump = [self.direct] + [self.skip] * (self.n_steps - 1)     # to ####, at each fork
+        written = next((n for n, p in enumerate(jump) if rng.random() < p), self.n_steps)
         problem = {"question": f"{name} has {start} of {LARGEST}, {', '.join(story)}. How many?",
-                   "answer": str(value), "steps": [f" {start}", *steps]}
+                   "answer": str(value), "steps": steps}
         return {**problem, "solution": self.solution(problem, written)}
 
     def solution(self, problem, n):
