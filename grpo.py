@@ -33,13 +33,11 @@ def log_probs(model, prompt, completion, rank, keep=None, chunk_size=128):
     prompt (B, P), completion and rank (B, L). Rank L is "never committed": no term, and MASK in
     every state. With ranks 0, 1, 2, ... this is eq. 6 of JustGRPO, exact in spite of the
     bidirectional attention. It is the policy of the sampler at temperature 1, wherever the draws do
-    not choose the position; in `confidence` order they do, and that choice's probability is left
-    out.
+    not choose the position; in `confidence` order they do, and that choice is left out.
 
     Yields pieces (row (n,), position (n,), log p (n,)) that together hold every committed position
     once (of those in `keep` (B, L)); a caller can run backward on a piece and free its graph before
-    the next. Each distinct state is run once: rollouts of a prompt share prefixes.
-    """
+    the next. Each distinct state is run once: rollouts of a prompt share prefixes."""
     length = completion.shape[1]
     wanted = rank < length if keep is None else (rank < length) & keep
     row, position = wanted.nonzero(as_tuple=True)                              # (N,) each
@@ -59,9 +57,7 @@ def grpo_loss(model, prompt, completion, rank, advantage, chunk_size=128):
 
     Rows without advantage are skipped, but their tokens count in N, so that a batch with little
     signal weighs less in Adam's averages. All other terms stay, also where the advantages at a
-    shared state sum to zero: siblings that part there pull on different tokens, and that is the
-    fork's gradient.
-    """
+    shared state sum to zero: siblings that part there, at a fork, pull on different tokens."""
     n_tokens = (rank < completion.shape[1]).sum()
     keep = (advantage != 0)[:, None].expand_as(rank)
     for row, _, logp in log_probs(model, prompt, completion, rank, keep, chunk_size):

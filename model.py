@@ -8,8 +8,7 @@ It is a GPT with three differences:
    the hidden ones by 1/t. In expectation that is the negative log-likelihood averaged over every
    order of filling in (LLaDA, arXiv 2502.09992, eq. 3; a test proves it).
 
-Names are LLaDA's. Legend: B rows, P prompt length, L completion length, S = P + L, V vocabulary,
-C = n_embd.
+Names are LLaDA's. Legend: B rows, P prompt, L completion, S = P + L, V vocabulary, C = n_embd.
 """
 import io
 import os
@@ -77,7 +76,6 @@ class MaskedDiffusionLM(nn.Module):
         nn.init.normal_(self.ff_out.weight, std=0.02)
 
     def forward(self, tokens):  # (B, S) token ids -> (B, S, V) logits, float32
-        """Raises ValueError if the canvas is longer than config.max_length."""
         n, most = tokens.shape[1], self.config.max_length
         if n > most:
             raise ValueError(f"a canvas of {n} tokens is longer than this model's {most}")
@@ -97,9 +95,7 @@ def draw_masks(n_rows, length, generator=None):
 
 def diffusion_loss(model, prompt, completion, t, is_masked):
     """Masked cross-entropy weighted by 1/t, over B * L (LLaDA, eq. 3). The prompt is never masked.
-
-    prompt (B, P), completion (B, L), t (B,), is_masked (B, L) -> scalar, nats per completion token.
-    """
+    prompt (B, P), completion (B, L), t (B,), is_masked (B, L) -> nats per completion token."""
     noisy = completion.masked_fill(is_masked, model.config.mask_id)
     logits = model(torch.cat([prompt, noisy], dim=1))[:, prompt.shape[1]:]     # (B, L, V)
     nll = F.cross_entropy(logits.transpose(1, 2), completion, reduction="none")  # (B, L)
