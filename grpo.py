@@ -25,7 +25,7 @@ def advantages(rewards):
     std = (centered.square().sum(1, keepdim=True) / max(rewards.shape[1] - 1, 1)).sqrt()
     return (centered / (std + 1e-4)).masked_fill(agree, 0.0)
 
-def log_probs(model, prompt, completion, rank, keep=None, chunk_size=128):
+def log_probs(model, prompt, completion, rank, chunk_size=128):
     """Where this project computes the probability of a completion, for any order of filling it in:
 
         log pi(y | x, rank) = sum_i log p( y_i | x, { y_j : rank_j < rank_i }, MASK elsewhere )
@@ -36,11 +36,10 @@ def log_probs(model, prompt, completion, rank, keep=None, chunk_size=128):
     not choose the position; in `confidence` order they do, and that choice is left out.
 
     Yields pieces (row (n,), position (n,), log p (n,)) that together hold every committed position
-    once (of those in `keep` (B, L)); a caller can run backward on a piece and free its graph before
-    the next. Each distinct state is run once: rollouts of a prompt share prefixes."""
+    once; a caller can run backward on a piece and free its graph before the next. Each distinct
+    state is run once: rollouts of a prompt share prefixes."""
     length = completion.shape[1]
-    wanted = rank < length if keep is None else (rank < length) & keep
-    row, position = wanted.nonzero(as_tuple=True)                              # (N,) each
+    row, position = (rank < length).nonzero(as_tuple=True)                     # (N,) each
     hidden = rank[row] >= rank[row, position][:, None]                         # (N, L)
     canvas = completion[row].masked_fill(hidden, model.config.mask_id)
     states, which = torch.cat([prompt[row], canvas], dim=1).unique(dim=0, return_inverse=True)
@@ -59,6 +58,6 @@ def grpo_loss(model, prompt, completion, rank, advantage, chunk_size=128):
     signal weighs less in Adam's averages. All other terms stay, also where the advantages at a
     shared state sum to zero: siblings that part there, at a fork, pull on different tokens."""
     n_tokens = (rank < completion.shape[1]).sum()
-    keep = (advantage != 0)[:, None].expand_as(rank)
-    for row, _, logp in log_probs(model, prompt, completion, rank, keep, chunk_size):
-        yield -(advantage[row] * logp).sum() / n_tokens
+    kept = advantage.nonzero()[:, 0]
+    for row, _, logp in log_probs(model, prompt[kept], completion[kept], rank[kept], chunk_size):
+        yield -(advantage[kept][row] * logp).sum() / n_tokens

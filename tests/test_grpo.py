@@ -120,14 +120,6 @@ def test_log_probs_are_those_of_the_plain_loop_each_committed_position_once(mode
     assert torch.allclose(found.nan_to_num(), expected, atol=1e-5)
 
 
-def test_keep_picks_the_positions_without_changing_what_they_see(model):
-    prompt, completion, rank = batch("shuffled")
-    keep = completion == 5
-    every = gather(log_probs(model, prompt, completion, rank))
-    kept = gather(log_probs(model, prompt, completion, rank, keep))
-    assert kept.isnan().equal(~keep) and torch.allclose(kept[keep], every[keep], atol=1e-6)
-
-
 def test_tokens_that_were_never_committed_have_no_influence(model):
     prompt, completion, rank = batch("ragged")
     other = torch.where(rank == L, 1 - completion % 2, completion)
