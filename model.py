@@ -107,10 +107,7 @@ def write_whole(path, data):
     """Write bytes under a temporary name, then rename: never half a file."""
     temporary = Path(f"{path}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
+        temporary.write_bytes(data)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

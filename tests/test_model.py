@@ -277,9 +277,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     path = tmp_path / "log.csv"
     write_whole(path, b"old")
 
-    def disk_is_full(_):
+    def disk_is_full(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(os, "fsync", disk_is_full)
+    monkeypatch.setattr(os, "replace", disk_is_full)
     with pytest.raises(OSError, match="No space"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["log.csv"]

@@ -575,9 +575,9 @@ def test_a_place_that_can_not_be_written_is_refused_before_the_work(checkpoint, 
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path, monkeypatch):
-    def full(_):
+    def full(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(model.os, "fsync", full)
+    monkeypatch.setattr(model.os, "replace", full)
     refused(train.main, *TINY, "--out", tmp_path, about="No space left")
     assert contents(tmp_path) == {}
 
