@@ -46,25 +46,23 @@ class Decoder:
     temperature: float = 0.0
 
     def __post_init__(self):
+        if self.order not in ORDERS:
+            raise ValueError(f"unknown order {self.order!r}; known: {', '.join(ORDERS)}")
+        if self.select not in SELECTIONS:
+            raise ValueError(f"unknown selection {self.select!r}; known: {', '.join(SELECTIONS)}")
         if self.value is None:
-            object.__setattr__(self, "value", SELECTIONS.get(self.select, [1])[0])
+            object.__setattr__(self, "value", SELECTIONS[self.select][0])
         whole = self.select != "k" or self.value >= 1 and self.value % 1 == 0
-        by_top = self.order == "top_probability" or (
-            self.order == "confidence" and self.temperature == 0)       # then the same thing
-        for fine, message in [
-            (self.order in ORDERS, f"unknown order {self.order!r}; known: {', '.join(ORDERS)}"),
-            (self.select in SELECTIONS,
-             f"unknown selection {self.select!r}; known: {', '.join(SELECTIONS)}"),
-            (0 <= self.temperature < float("inf"),
-             f"the temperature is {self.temperature}; it must be 0 or more"),
-            (0 <= self.value < float("inf") and whole,
-             f"{self.selection}: the value must be 0 or more, and k a whole number from 1 on"),
-            (self.block_length is None or self.block_length >= 1,
-             f"the block length is {self.block_length}; it must be 1 or more"),
-            (self.select == "k" or by_top, f"{self.select} picks positions by certainty, not in "
-             f"order {self.order}: use top_probability (or confidence at temperature 0)")]:
-            if not fine:
-                raise ValueError(message)
+        if not (0 <= self.value < float("inf") and whole):
+            raise ValueError(f"{self.selection}: a value is 0 or more, and k is 1, 2, 3, ...")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"the temperature is {self.temperature}; it must be 0 or more")
+        if self.block_length is not None and self.block_length < 1:
+            raise ValueError(f"the block length is {self.block_length}; it must be 1 or more")
+        if self.select != "k" and self.order != "top_probability" and (
+                self.order != "confidence" or self.temperature):    # else it is the same thing
+            raise ValueError(f"{self.select} picks positions by certainty, not in order "
+                             f"{self.order}: use top_probability (or confidence at temperature 0)")
 
     @property
     def selection(self):
@@ -97,7 +95,10 @@ def generate(model, prompts, length, decoder, uniform=None):
         return torch.full(shape or (B, L), value, device=device)
     out = Sample(tokens=full(config.mask_id), rank=full(L), entropy=full(0.0), logp=full(0.0),
                  is_top=full(False), nfe=full(0, B))
-    permutation = uniform().to(device) if decoder.order == "random" else full(0.0)
+    position = torch.arange(L, device=device)
+    block = position // (decoder.block_length or L)
+    # An order that is known beforehand: left to right, or a permutation of each row.
+    fixed = uniform().to(device) if decoder.order == "random" else -position.float().expand(B, L)
     alive, step = torch.arange(B, device=device), 0
     while len(alive):
         tokens = out.tokens[alive]                                                   # (A, L)
@@ -106,18 +107,21 @@ def generate(model, prompts, length, decoder, uniform=None):
         canvas, state = canvas.unique(dim=0, return_inverse=True)                    # U distinct
         logp = torch.cat([model(c)[:, -L:].log_softmax(-1) for c in canvas.split(512)])  # (U, L, V)
         p = logp.exp()
-        top, entropy = p.amax(-1)[state], torch.special.entr(p).sum(-1)[state]       # (A, L)
+        top, second = p.topk(2).values[state].unbind(-1)                             # (A, L)
+        entropy = torch.special.entr(p).sum(-1)[state]                               # (A, L)
         drawn = draw(logp, decoder.temperature, state, uniform().to(device)[alive])  # (A, L)
-        drawn_logp = logp[state[:, None], torch.arange(L, device=device), drawn]     # (A, L)
-        score = position_score(decoder.order, step, p, top, entropy, state, drawn_logp,
-                               permutation[alive])
+        drawn_logp = logp[state[:, None], position, drawn]                           # (A, L)
+        score = {       # what each order prefers: the highest is committed first
+            "left_to_right": fixed[alive], "random": fixed[alive],
+            "confidence": drawn_logp.exp(),     # so the draws choose the position
+            "top_probability": top, "margin": top - second, "entropy": -entropy,
+            "exploratory": top if step else entropy}[decoder.order]                  # (A, L)
         # Candidates: the masks in the block of the leftmost one.
-        block = torch.arange(L, device=device) // (decoder.block_length or L)
         candidate = masked & (block == block[masked.int().argmax(1)][:, None])       # (A, L)
         chosen = select(decoder, score, top, entropy, candidate)
 
-        row, position = chosen.nonzero(as_tuple=True)
-        at = alive[row], position
+        row, column = chosen.nonzero(as_tuple=True)
+        at = alive[row], column
         out.tokens[at], out.rank[at] = drawn[chosen], step
         out.logp[at], out.entropy[at] = drawn_logp[chosen], entropy[chosen]
         out.is_top[at] = drawn[chosen] == p.argmax(-1)[state][chosen]
@@ -136,21 +140,6 @@ def draw(logp, temperature, state, u):
     cdf = (shifted / temperature).softmax(-1).cumsum(-1)
     cdf = cdf / cdf[..., -1:]       # ends at exactly 1, so that u < 1 always falls inside
     return (cdf[state] <= u[..., None]).sum(-1)
-
-def position_score(order, step, p, top, entropy, state, drawn_logp, permutation):
-    """What each order prefers, (A, L): the highest is committed first. p is (U, L, V)."""
-    if order == "left_to_right":
-        return -torch.arange(p.shape[1], device=p.device).float().expand(len(state), -1)
-    if order == "confidence":       # of the token that was drawn: the draws choose the position
-        return drawn_logp.exp()
-    if order == "random":
-        return permutation
-    if order == "margin":
-        best, second = p.topk(2, dim=-1).values.unbind(-1)
-        return (best - second)[state]
-    if order == "entropy":
-        return -entropy
-    return entropy if order == "exploratory" and step == 0 else top
 
 def select(decoder, score, top, entropy, candidate):
     """Which candidates to commit now, at least one a row. All arguments and the result (A, L)."""
