@@ -6,8 +6,7 @@ Each step runs the model once, *scores* the masked positions (the order), *selec
 best to commit, and draws their tokens. Out come the tokens and, for every position, its `rank`: the
 step at which it was committed. Left to right, confidence first, parallel: each is a choice of rank.
 
-Legend: B rows, A of them alive, P prompt length, L completion length, V vocabulary, U distinct
-canvases (rows with the same one share its evaluation).
+Legend: B rows, A of them alive, P prompt, L completion, V vocabulary, U distinct canvases.
 """
 import argparse
 import sys
@@ -104,7 +103,7 @@ def generate(model, prompts, length, decoder, uniform=None):
         tokens = out.tokens[alive]                                                   # (A, L)
         masked = tokens == config.mask_id
         canvas = torch.cat([prompts[alive], tokens], dim=1)                          # (A, P+L)
-        canvas, state = canvas.unique(dim=0, return_inverse=True)                    # U distinct
+        canvas, state = canvas.unique(dim=0, return_inverse=True)            # equal rows: one
         logp = torch.cat([model(c)[:, -L:].log_softmax(-1) for c in canvas.split(512)])  # (U, L, V)
         p = logp.exp()
         top, second = p.topk(2).values[state].unbind(-1)                             # (A, L)
@@ -119,7 +118,6 @@ def generate(model, prompts, length, decoder, uniform=None):
         # Candidates: the masks in the block of the leftmost one.
         candidate = masked & (block == block[masked.int().argmax(1)][:, None])       # (A, L)
         chosen = select(decoder, score, top, entropy, candidate)
-
         row, column = chosen.nonzero(as_tuple=True)
         at = alive[row], column
         out.tokens[at], out.rank[at] = drawn[chosen], step
@@ -184,8 +182,7 @@ def add_decoder_flags(parser):
         f"{name}: {text}" for name, text in ORDERS.items()))
     add("--select", default="k=1", metavar="NAME[=VALUE]", help="how many a step: " + "; ".join(
         f"{name}={value:g}: {text}" for name, (value, text) in SELECTIONS.items()))
-    add("--block-length", type=int, help="finish blocks of this many tokens from left to right; "
-        "none: the completion is one block")
+    add("--block-length", type=int, help="finish blocks of this many tokens from left to right")
     add("--temperature", type=float, default=0.0, help="0 takes the likeliest token")
     add("--samples", type=int, default=1, help="completions a problem")
     add("--device", default="auto", help="auto (cuda, else mps if it works, else cpu) or a name")
@@ -219,19 +216,17 @@ def pick_device(name):
 def show(task, tokens, rank, watch):
     """Print a canvas and its ranks; with `watch` first each step of it, replayed from the ranks."""
     def visible(token):     # end-of-text and control characters, too
-        text = task.tokenizer.decode_single_token_bytes(token).decode("utf-8", "replace").strip(" ")
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) or "' '"
-        return "." if token == task.eos_id else text
-    words, rank, L = [visible(token) for token in tokens.tolist()], rank.tolist(), len(rank)
-    new, old = ("\033[7m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    lines = [("text", words, L), ("rank", [str(r) if r < L else "-" for r in rank], L)]
-    if watch:
-        lines[:0] = [(f"step {step:3d}", [w if r <= step else "__" for w, r in zip(words, rank)],
-                      step) for step in range(1 + max(r for r in rank if r < L))]
-    for name, cells, step in lines:
-        print(name.ljust(10) + " ".join(
-            new * (r == step < L) + cell.rjust(max(len(word), 2)) + old * (r == step < L)
-            for cell, word, r in zip(cells, words, rank)))
+        text = repr(task.tokenizer.decode_single_token_bytes(token).decode("utf-8", "replace"))
+        return "." if token == task.eos_id else text[1:-1].strip(" ") or text
+    words = [visible(token).rjust(2) for token in tokens.tolist()]
+    rank, L = rank.tolist(), len(rank)
+    new = "\033[7m{}\033[0m" if sys.stdout.isatty() else "{}"       # reverse video
+    for step in range(1 + max(r for r in rank if r < L)) if watch else []:
+        print(f"step {step:3d} ", *(
+            new.format(word) if r == step else word if r < step else "__".rjust(len(word))
+            for word, r in zip(words, rank)))
+    print("text     ", *words)
+    print("rank     ", *((str(r) if r < L else "-").rjust(len(w)) for w, r in zip(words, rank)))
 
 def main(argv=None):
     parser = new_parser("Fill the canvas of one problem, in any order.")
@@ -253,16 +248,15 @@ def main(argv=None):
     prompts = prompt.repeat(args.samples, 1).to(next(model.parameters()).device)
     sample = generate(model, prompts, task.completion_length, decoder)
     print("question  " + problem["question"].strip())
-    for tokens, rank, nfe, length, logp in zip(
-            sample.tokens, sample.rank, sample.nfe.tolist(),
-            text_length(sample.tokens, task.eos_id).tolist(), sample.logp.sum(1).tolist()):
-        show(task, tokens, rank, args.watch)
+    speed = text_length(sample.tokens, task.eos_id) / sample.nfe
+    for i, tokens in enumerate(sample.tokens):
+        show(task, tokens, sample.rank[i], args.watch)
         verdict = ""
         if "answer" in problem:
             right = task.reward(task.text(tokens), problem["answer"])
             verdict = "; right" if right else f"; wrong, it is {problem['answer']}"
-        print(f"{nfe:10d} forward evaluations, {length / nfe:.2f} tokens each, log-prob {logp:.3f}"
-              + verdict)
+        print(f"{sample.nfe[i]:10d} forward evaluations, {speed[i]:.2f} tokens each, "
+              f"log-prob {sample.logp[i].sum():.3f}{verdict}")
 
 if __name__ == "__main__":
     main()
