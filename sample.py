@@ -192,10 +192,7 @@ def load_from_flags(args):
     """-> model, task, info, Decoder."""
     model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
     task, (name, _, value) = load_task(description, args.data), args.select.partition("=")
-    try:
-        value = float(value) if value else None
-    except ValueError:
-        raise ValueError(f"--select {args.select}: {value!r} is not a number") from None
+    value = float(value) if value else None     # ValueError names what is no number
     if (args.block_length or 0) > task.completion_length:
         raise ValueError(f"--block-length is at most {task.completion_length}, the completion's")
     if args.samples < 1:
