@@ -112,10 +112,14 @@ def result_rows(stage, decoder, result, seed, ks=(1,)):
 
 def write_csv(path, columns, rows):
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_whole(path, buffer.getvalue().encode())
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
 
 def print_table(header, rows):
     """Columns as wide as they need to be, the first flush left; a row may stop early."""

@@ -9,7 +9,6 @@ measures.csv (everything else), summary.json, and progress.png if matplotlib is 
 Same seed and thread count on a CPU: the same files, times apart. On a GPU only the seed is
 promised. What differs from JustGRPO (arXiv 2601.15165), beyond size, is listed in grpo.py.
 """
-import csv
 import json
 import platform
 import sys
@@ -22,8 +21,8 @@ import torch
 from tqdm import tqdm
 
 from data import GSM8K, SPLITS, Toy
-from eval_gsm8k import (KEY, MEASURE_COLUMNS, RESULT_COLUMNS, evaluate, interval, pass_at_k,
-                        print_table, result_rows, write_csv)
+from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, evaluate, interval, pass_at_k,
+                        print_table, read_csv, result_rows, write_csv)
 from grpo import advantages, grpo_loss
 from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint,
                    save_checkpoint, write_whole)
@@ -75,7 +74,7 @@ def show_task(args, task):
           if task.n_steps else "The forks are not known here: what needs them (act 2's probes, "
           "bypass, entropy at forks) is left out.")
 
-def pretrain(args, task, tables):
+def pretrain(args, task):
     print("\n== Act 2: pretraining a masked-diffusion model from scratch ==")
     torch.manual_seed(args.seed)
     model = MaskedDiffusionLM(ModelConfig(
@@ -112,10 +111,10 @@ def pretrain(args, task, tables):
             loss, seconds = np.mean(losses[-20:]), time.time() - start
             speed = (step + 1) * (prompt.numel() + completion.numel()) / seconds
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
-            log(args, tables, "base", step + 1, loss=loss, tokens_per_second=speed, seconds=seconds)
+            log(args, "base", step + 1, loss=loss, tokens_per_second=speed, seconds=seconds)
     save_checkpoint(f"{args.out}/base.pt", model, task.describe(), stage="base", seed=args.seed)
     Path(args.out, "justgrpo.pt").unlink(missing_ok=True)       # of another base
-    probe(args, task, model.eval(), tables)
+    probe(args, task, model.eval())
     return model
 
 def encode(args, task, problems):
@@ -124,7 +123,7 @@ def encode(args, task, problems):
             task.completions([p["solution"] for p in problems]).to(args.device))
 
 @torch.no_grad()
-def probe(args, task, model, tables):
+def probe(args, task, model):
     """What the base can do: held-out loss; is it good at steps, bad in the head?"""
     problems = task.held_out("validation", args.problems)
     prompt, completion = encode(args, task, problems)
@@ -138,8 +137,8 @@ def probe(args, task, model, tables):
           f"answering {common} would be right {same:.1%} of the time")
     rows = {"masked_nll": nll, "majority_answer": same,
             **(probe_steps(args, task, model, problems, prompt) if task.n_steps else {})}
-    record(args, tables, "measures", [{"stage": "base", "measure": name, "seed": args.seed,
-                                       "value": round(float(v), 5)} for name, v in rows.items()])
+    record(args, "measures", [{"stage": "base", "measure": name, "value": round(float(v), 5),
+                               "seed": args.seed} for name, v in rows.items()])
     right = np.mean([v for name, v in rows.items() if name.startswith("next_value")] or [1])
     if right < 0.95:
         message = (f"after a correct prefix the next value is right only {right:.1%} of the time, "
@@ -168,7 +167,7 @@ def probe_steps(args, task, model, problems, prompt):
           "one;\nanswer_in_head: right after that many steps. Look at the first row and the last.")
     return {f"{name}_{s}": v for name, values in rows.items() for s, v in enumerate(values)}
 
-def measure_all(args, task, model, tables, stage, decoders, n_problems, n_samples=1, ks=(1,)):
+def measure_all(args, task, model, stage, decoders, n_problems, n_samples=1, ks=(1,)):
     """Evaluate each decoder on the same test problems; -> Decoder: (correct (Q, n), rows of
     results.csv, name -> row of measures.csv)."""
     problems, out = task.held_out("test", n_problems), {}
@@ -176,14 +175,14 @@ def measure_all(args, task, model, tables, stage, decoders, n_problems, n_sample
         result = evaluate(model, task, problems, decoder, n_samples, args.seed, name=str(decoder))
         rows, measures = result_rows(stage, decoder, result, args.seed, ks)
         out[decoder] = result["correct"], rows, {m["measure"]: m for m in measures}
-        record(args, tables, "results", rows)
-        record(args, tables, "measures", measures)
+        record(args, "results", rows)
+        record(args, "measures", measures)
     return out
 
-def trap(args, task, model, tables, stage):
+def trap(args, task, model, stage):
     """pass@k of every order: the table, and what it says."""
     ks, table = [2**i for i in range(20) if 2**i <= args.samples], []
-    out = measure_all(args, task, model, tables, stage, TRAP, args.trap_problems, args.samples, ks)
+    out = measure_all(args, task, model, stage, TRAP, args.trap_problems, args.samples, ks)
     extra = "distinct", "bypass_fork", "entropy_fork", "early_end"
     for decoder, (_, rows, measures) in out.items():
         table += [[decoder, *(f"{r['value']:.3f}" for r in rows),
@@ -192,15 +191,14 @@ def trap(args, task, model, tables, stage):
     print_table(["pass@k at T=0.6, k =", *ks, *(m for m in extra if m in measures)], table)
     for decoder in TRAP[1:]:
         (ltr, *_), (correct, rows, _) = out[TRAP[0]], out[decoder]
-        lead = {k: paired(args, tables, rows[0], f"lead_of_ltr_at_{k}",
+        lead = {k: paired(args, rows[0], f"lead_of_ltr_at_{k}",
                           pass_at_k(ltr, k) - pass_at_k(correct, k)) for k in ks}
         print(f"  {decoder}: {crossing(lead)}")
 
-def paired(args, tables, row, name, differences):
-    """Record the mean of differences on the same problems (Q,), under the key of `row`."""
-    found = interval(differences)
-    record(args, tables, "measures", [
-        {**{column: row[column] for column in (*KEY, "seed")}, "measure": name, **found}])
+def paired(args, row, name, differences):
+    """Record the mean of differences on the same problems (Q,); `row` says of which decoder."""
+    found = {**row, "measure": name, **interval(differences)}
+    record(args, "measures", [found])
     return found
 
 def overtakes(lead):
@@ -216,18 +214,18 @@ def crossing(lead):
             "no crossing, left to right is ahead from the start" if over == min(lead) else
             f"left to right overtakes at k={over}")
     for k in sorted({min(lead), over or max(lead), best}):
-        clear = "not clear" if lead[k]["low"] <= 0 <= lead[k]["high"] else "clear"
-        text += "; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)".format(
-            k=k, clear=clear, **lead[k])
+        value, low, high = (lead[k][name] for name in ("value", "low", "high"))
+        clear = "not clear" if low <= 0 <= high else "clear"
+        text += f"; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)"
     return text + "."
 
-def justgrpo(args, task, model, tables):
+def justgrpo(args, task, model):
     """GRPO on left-to-right rollouts (arXiv 2601.15165, section 3); the steps are in grpo.py."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.grpo_lr, weight_decay=0.0)
     generator = torch.Generator().manual_seed(args.seed)
     Q, G, L = args.prompts, args.rollouts, task.completion_length
     bar, start = tqdm(range(args.grpo_steps), desc="JustGRPO"), time.time()
-    validate(args, task, model, tables, 0)
+    validate(args, task, model, 0)
     for step in bar:
         first = args.seed * STRIDE + STRIDE // 2 + step * Q     # of the toy's, not seen before
         problems = [p for p in task.problems("train", first, Q) for _ in range(G)]
@@ -250,27 +248,27 @@ def justgrpo(args, task, model, tables):
         row = {"reward": reward.mean(), "signal": advantage.any(1).float().mean(),
                "entropy": rollout.entropy[rollout.rank < L].mean()}
         bar.set_postfix_str(", ".join(f"{name} {value:.3f}" for name, value in row.items()))
-        log(args, tables, "justgrpo", step + 1, loss=loss, seconds=time.time() - start, **row)
+        log(args, "justgrpo", step + 1, loss=loss, seconds=time.time() - start, **row)
         if (step + 1) % 5 == 0 or step + 1 == args.grpo_steps:
-            validate(args, task, model, tables, step + 1)
+            validate(args, task, model, step + 1)
     save_checkpoint(f"{args.out}/justgrpo.pt", model, task.describe(), stage="justgrpo",
                     seed=args.seed)
 
-def validate(args, task, model, tables, step):
+def validate(args, task, model, step):
     """The parallel decoders are the first to suffer from too large a step: watch them."""
     problems = task.held_out("validation", min(128, args.problems))
     row = {name: evaluate(model, task, problems, decoder)["correct"].mean()
            for name, decoder in WATCHED.items()}
     tqdm.write(f"  after {step:2d} steps, on {len(problems)} validation problems: "
                + ", ".join(f"{name} {v:.3f}" for name, v in row.items()))
-    log(args, tables, "validation", step, **row)
+    log(args, "validation", step, **row)
 
-def compare(args, before, after, tables):
+def compare(args, before, after):
     """Before and after, on the same problems: paired differences."""
     table = []
     for decoder in GREEDY:
         (first, rows, measures), (then, rows_then, measures_then) = before[decoder], after[decoder]
-        gain = paired(args, tables, rows_then[0], "gain", then.mean(1) - first.mean(1))
+        gain = paired(args, rows_then[0], "gain", then.mean(1) - first.mean(1))
         speed = [m["tokens_per_evaluation"]["value"] for m in (measures, measures_then)]
         table.append([decoder, f"{rows[0]['value']:.3f}", f"{rows_then[0]['value']:.3f}",
                       f"{gain['value']:+.3f}", f"{gain['low']:+.3f} to {gain['high']:+.3f}",
@@ -281,14 +279,14 @@ def compare(args, before, after, tables):
     print(f"  {len(then)} problems. Look at the parallel decoders: no rollout had their order."
           "\n  (A base that jumps to its answer needs few evaluations: compare tokens/NFE.)")
 
-def record(args, tables, name, rows=()):
-    """Every finished row is on disk at once."""
-    tables[name] += rows
-    write_csv(f"{args.out}/{name}.csv", TABLES[name], tables[name])
+def record(args, name, rows):
+    """Add rows to a table: every finished one is on disk at once."""
+    path = f"{args.out}/{name}.csv"
+    write_csv(path, TABLES[name], read_csv(path) + rows)
 
-def log(args, tables, stage, step, **values):
-    record(args, tables, "log", [{"stage": stage, "step": step, **{
-        name: round(float(value), 5) for name, value in values.items()}}])
+def log(args, stage, step, **values):
+    values = {name: round(float(value), 5) for name, value in values.items()}
+    record(args, "log", [{"stage": stage, "step": step, **values}])
 
 def parse_flags(argv):
     parser = new_parser("Pretrain, measure the flexibility trap, train by JustGRPO, measure again.")
@@ -311,8 +309,8 @@ def parse_flags(argv):
     return parser, parser.parse_args(argv)
 
 def prepare(args, task):
-    """Check what a user can get wrong before any work. -> task, tables, and (for a stage that goes
-    on from an earlier act) its model."""
+    """Check what a user can get wrong before any work. -> task, and the model that a later stage
+    goes on from."""
     args.device = pick_device(args.device)
     for name in FLAGS:
         if not 0 < getattr(args, name.replace("-", "_")) < float("inf"):
@@ -325,7 +323,7 @@ def prepare(args, task):
     for split in SPLITS:
         if task.size(split) == 0:
             raise ValueError(f"no {split} problem is left: too few rows, or all of them too long")
-    model, tables = None, {name: [] for name in TABLES}
+    model = None
     if args.stage in ("trap", "grpo"):
         model, description, info = load_checkpoint(f"{args.out}/base.pt", args.device)
         if description != task.describe():
@@ -333,41 +331,40 @@ def prepare(args, task):
                              "the --data and --test of its pretraining, or none for the toy")
         if info["seed"] != args.seed:       # the tables would mix them
             raise ValueError(f"{args.out}/base.pt is of another seed: add --seed {info['seed']}")
-        mine = {"trap": lambda stage, t: (stage, t) == ("base", "0.6"),     # rows to write anew
-                "grpo": lambda stage, t: stage != "base" or t == "0.0"}[args.stage]
-        for name in (n for n in TABLES if Path(args.out, f"{n}.csv").exists()):
-            with open(f"{args.out}/{name}.csv", encoding="utf-8", newline="") as f:
-                tables[name] = [row for row in csv.DictReader(f)
-                                if not mine(row["stage"], row.get("temperature"))]
     Path(args.out).mkdir(parents=True, exist_ok=True)
-    for name in TABLES:         # fails now, if it must; and old rows are of another base
-        record(args, tables, name)
-    return task, tables, model
+    def is_mine(row):           # this stage writes it anew
+        base, t = row["stage"] == "base", row.get("temperature")
+        return base and t == "0.6" if args.stage == "trap" else not base or t == "0.0"
+    for name in TABLES:         # fails now, if it must; without a model, old rows are of another
+        path = Path(args.out, f"{name}.csv")
+        rows = read_csv(path) if model and path.exists() else []
+        write_csv(path, TABLES[name], [row for row in rows if not is_mine(row)])
+    return task, model
 
-def run(args, task, tables, model):
+def run(args, task, model):
     """The four acts; -> seconds of each."""
     seconds, start = {}, time.time()
     show_task(args, task)
     if args.stage in ("pretrain", "all"):
-        model = pretrain(args, task, tables)
+        model = pretrain(args, task)
         seconds["pretraining"] = time.time() - start
     if args.stage in ("trap", "all"):
         print("\n== Act 3: the flexibility trap ==")
-        trap(args, task, model, tables, "base")
+        trap(args, task, model, "base")
         seconds["trap"] = time.time() - start
     if args.stage in ("grpo", "all"):
         print("\n== Act 4: JustGRPO ==")
-        before = measure_all(args, task, model, tables, "base", GREEDY, args.problems)
-        justgrpo(args, task, model, tables)
+        before = measure_all(args, task, model, "base", GREEDY, args.problems)
+        justgrpo(args, task, model)
         seconds["JustGRPO"] = time.time() - start
-        after = measure_all(args, task, model, tables, "justgrpo", GREEDY, args.problems)
-        compare(args, before, after, tables)
+        after = measure_all(args, task, model, "justgrpo", GREEDY, args.problems)
+        compare(args, before, after)
         print("  And pass@k again:")
-        trap(args, task, model, tables, "justgrpo")
+        trap(args, task, model, "justgrpo")
         seconds["measures"] = time.time() - start
     return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
 
-def summarize(args, tables, seconds):
+def summarize(args, seconds):
     """summary.json; a later stage adds its seconds to the earlier ones'."""
     path = Path(args.out, "summary.json")
     if args.stage in ("trap", "grpo") and path.exists():
@@ -376,7 +373,8 @@ def summarize(args, tables, seconds):
         "settings": vars(args), "seconds": seconds, "threads": torch.get_num_threads(),
         "machine": platform.platform(), "python": platform.python_version(),
         "torch": torch.__version__,
-        "headline": [r for r in tables["results"] if str(r["k"]) == "1"]}, indent=1).encode())
+        "headline": [row for row in read_csv(f"{args.out}/results.csv") if row["k"] == "1"]},
+        indent=1).encode())
     try:
         from experiments.progress import draw
         draw(args.out)
@@ -388,11 +386,11 @@ def main(argv=None, task=None):
     parser, args = parse_flags(argv)
     try:
         try:
-            task, tables, model = prepare(args, task)
+            task, model = prepare(args, task)
         except ValueError as error:     # later on, it would be a mistake of ours
             parser.error(str(error))
-        seconds = run(args, task, tables, model)
-        summarize(args, tables, seconds)
+        seconds = run(args, task, model)
+        summarize(args, seconds)
     except OSError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
