@@ -39,8 +39,7 @@ def extract_answer(text):
 
 def exact_match(text, answer):
     """1.0 if the text's answer is this number (a string), else 0.0: the reward and the accuracy."""
-    found = extract_answer(text)
-    return float(found is not None and found == Decimal(answer))
+    return float(extract_answer(text) == Decimal(answer))
 
 def make_tokenizer(pieces, pattern):
     """A tiktoken encoding built in memory (get_encoding would download): the 256 bytes, `pieces`
@@ -142,8 +141,7 @@ class Task:
         """Raises ValueError if a text has more than `length` tokens."""
         rows = [self.tokenizer.encode_ordinary(text) for text in texts]
         if (longest := max(map(len, rows))) > length:
-            raise ValueError(f"a text of {longest} tokens, where {length} fit: shorten it, or use "
-                             "the task's own words (others cost a token a letter)")
+            raise ValueError(f"{longest} tokens where {length} fit: shorten it, or use known words")
         pads = [[self.eos_id] * (length - len(row)) for row in rows]
         return torch.tensor([pad + row if left else row + pad for row, pad in zip(rows, pads)])
 
@@ -226,8 +224,7 @@ class Toy(Task):
 
 def read_jsonl(path):
     """GSM8K's file format, one {"question", "answer"} a line -> problems. The calculator
-    annotations <<48/2=24>> are removed: nothing here runs a calculator.
-    Raises OSError, or ValueError naming file and line."""
+    annotations <<48/2=24>> are removed: nothing here runs a calculator. ValueError has the line."""
     wanted, problems = 'expected {"question": "...", "answer": "... #### 42"}', []
     for i, line in enumerate(Path(path).read_bytes().splitlines(), 1):
         try:
@@ -262,8 +259,7 @@ class GSM8K(Task):
         """Learns the vocabulary from the training rows. One row in 20, by the hash of its question,
         is held out for validation. Raises ValueError if a test question is in the training file."""
         rows, splits = read_jsonl(train), {"train": [], "validation": [], "test": read_jsonl(test)}
-        shared = {r["question"] for r in rows} & {r["question"] for r in splits["test"]}
-        if shared:
+        if shared := {r["question"] for r in rows} & {r["question"] for r in splits["test"]}:
             raise ValueError(f"{len(shared)} questions of {test} are in {train} too: no fair test")
         # A fixed shuffle, by another hash than the split's.
         for row in sorted(rows, key=lambda row: zlib.crc32(row["question"].encode())):
