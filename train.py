@@ -71,16 +71,15 @@ def show_task(args, task):
         print(f"  {split}: {task.size(split) or 'endless'} problems, none of them in another split"
               + f"; {left_out} rows are too long for this canvas and left out" * (left_out > 0))
     print("Look at the bars: there the text either goes on or jumps to the answer; both are right."
-          if task.n_steps else "The forks are not known here: what needs them (act 2's probes, "
-          "bypass, entropy at forks) is left out.")
+          if task.n_steps else "The forks are not known here; what needs them is left out.")
 
 def pretrain(args, task):
     print("\n== Act 2: pretraining a masked-diffusion model from scratch ==")
     torch.manual_seed(args.seed)
-    model = MaskedDiffusionLM(ModelConfig(
+    config = ModelConfig(
         task.tokenizer.n_vocab, task.mask_id, task.eos_id, n_layer=args.layers, n_embd=args.width,
         n_hidden=3 * args.width, max_length=2 * task.prompt_length + task.completion_length)
-    ).to(args.device)
+    model = MaskedDiffusionLM(config).to(args.device)
     print(f"  {sum(p.numel() for p in model.parameters()):,} parameters, on {args.device}")
     # Muon (K. Jordan 2024) on the blocks' matrices, AdamW on the rest: embedding, head, norms.
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
@@ -267,13 +266,12 @@ def compare(args, before, after):
     """Before and after, on the same problems: paired differences."""
     table = []
     for decoder in GREEDY:
-        (first, rows, measures), (then, rows_then, measures_then) = before[decoder], after[decoder]
-        gain = paired(args, rows_then[0], "gain", then.mean(1) - first.mean(1))
-        speed = [m["tokens_per_evaluation"]["value"] for m in (measures, measures_then)]
-        table.append([decoder, f"{rows[0]['value']:.3f}", f"{rows_then[0]['value']:.3f}",
+        pair = (first, _, _), (then, rows, _) = before[decoder], after[decoder]
+        gain = paired(args, rows[0], "gain", then.mean(1) - first.mean(1))
+        table.append([decoder, *(f"{rows[0]['value']:.3f}" for _, rows, _ in pair),
                       f"{gain['value']:+.3f}", f"{gain['low']:+.3f} to {gain['high']:+.3f}",
-                      f"{rows[0]['nfe']:.1f}", f"{rows_then[0]['nfe']:.1f}",
-                      *(f"{v:.2f}" for v in speed)])
+                      *(f"{rows[0]['nfe']:.1f}" for _, rows, _ in pair),
+                      *(f"{m['tokens_per_evaluation']['value']:.2f}" for _, _, m in pair)])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE", "after",
                  "tokens/NFE", "after"], table)
     print(f"  {len(then)} problems. Look at the parallel decoders: no rollout had their order."
@@ -309,8 +307,7 @@ def parse_flags(argv):
     return parser, parser.parse_args(argv)
 
 def prepare(args, task):
-    """Check what a user can get wrong before any work. -> task, and the model that a later stage
-    goes on from."""
+    """Check what a user can get wrong before any work. -> task, model (of a later stage)."""
     args.device = pick_device(args.device)
     for name in FLAGS:
         if not 0 < getattr(args, name.replace("-", "_")) < float("inf"):
@@ -321,16 +318,13 @@ def prepare(args, task):
         raise ValueError("--data and --test go together: GSM8K's training file and its test file")
     task = task or (GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Toy())
     for split in SPLITS:
-        if task.size(split) == 0:
-            raise ValueError(f"no {split} problem is left: too few rows, or all of them too long")
+        task.problem(split, 0)      # ValueError: no row is left, or all of them are too long
     model = None
     if args.stage in ("trap", "grpo"):
         model, description, info = load_checkpoint(f"{args.out}/base.pt", args.device)
-        if description != task.describe():
-            raise ValueError(f"{args.out}/base.pt is of another task ({description['name']}): give "
-                             "the --data and --test of its pretraining, or none for the toy")
-        if info["seed"] != args.seed:       # the tables would mix them
-            raise ValueError(f"{args.out}/base.pt is of another seed: add --seed {info['seed']}")
+        if (description, info["seed"]) != (task.describe(), args.seed):
+            raise ValueError(f"{args.out}/base.pt is of another task or seed: repeat the flags of "
+                             f"its pretraining, --seed {info['seed']} and --data, --test if any")
     Path(args.out).mkdir(parents=True, exist_ok=True)
     def is_mine(row):           # this stage writes it anew
         base, t = row["stage"] == "base", row.get("temperature")
@@ -371,8 +365,7 @@ def summarize(args, seconds):
         seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
     write_whole(path, json.dumps({
         "settings": vars(args), "seconds": seconds, "threads": torch.get_num_threads(),
-        "machine": platform.platform(), "python": platform.python_version(),
-        "torch": torch.__version__,
+        "machine": platform.platform(), "python": sys.version, "torch": torch.__version__,
         "headline": [row for row in read_csv(f"{args.out}/results.csv") if row["k"] == "1"]},
         indent=1).encode())
     try:
@@ -399,8 +392,8 @@ def main(argv=None, task=None):
         sys.exit(130)
     print(f"\n{sum(seconds.values()):.0f} s in all: {seconds}" +
           "\nThis was --quick: everything ran, its numbers mean little." * args.quick)
-    test, both = (f" --data {args.test}", f" --data {args.data} --test {args.test}") if (
-        args.data) else ("", "")
+    test = f" --data {args.test}" if args.data else ""
+    both = f" --data {args.data} --test {args.test}" if args.data else ""
     print(f"""Next:
   python sample.py --checkpoint {args.out}/justgrpo.pt --watch --order confidence{test}
   python eval_gsm8k.py --checkpoint {args.out}/justgrpo.pt --order confidence --block-length 4{test}
