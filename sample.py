@@ -170,9 +170,12 @@ def text_length(tokens, eos_id):
 
 def new_parser(description):
     """Shows defaults in --help, and says what is wrong in one line, exit status 2."""
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=description, usage=argparse.SUPPRESS, allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--device", default="auto", help="cuda, mps, cpu; auto: what works of them")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, problems and draws")
+    return parser
 
 def add_decoder_flags(parser):
     add = parser.add_argument
@@ -185,8 +188,6 @@ def add_decoder_flags(parser):
     add("--block-length", type=int, help="finish blocks of this many tokens from left to right")
     add("--temperature", type=float, default=0.0, help="0 takes the likeliest token")
     add("--samples", type=int, default=1, help="completions a problem")
-    add("--device", default="auto", help="auto (cuda, else mps if it works, else cpu) or a name")
-    add("--seed", type=int, default=0, help="of the draws")
 
 def load_from_flags(args):
     """-> model, task, info, Decoder."""
@@ -215,8 +216,7 @@ def show(task, tokens, rank, watch):
     def visible(token):     # end-of-text and control characters, too
         text = repr(task.tokenizer.decode_single_token_bytes(token).decode("utf-8", "replace"))
         return "." if token == task.eos_id else text[1:-1].strip(" ") or text
-    words = [visible(token).rjust(2) for token in tokens.tolist()]
-    rank, L = rank.tolist(), len(rank)
+    words, rank, L = [visible(t).rjust(2) for t in tokens.tolist()], rank.tolist(), len(rank)
     new = "\033[7m{}\033[0m" if sys.stdout.isatty() else "{}"       # reverse video
     for step in range(1 + max(r for r in rank if r < L)) if watch else []:
         print(f"step {step:3d} ", *(

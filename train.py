@@ -295,8 +295,6 @@ def parse_flags(argv):
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")
     add("--data", help="train on this GSM8K file (JSON lines) instead of the toy")
     add("--test", help="and test on this one")
-    add("--seed", type=int, default=0, help="of weights, problems and draws")
-    add("--device", default="auto", help="auto (cuda, else mps if it works, else cpu) or a name")
     add("--dtype", default="float32", choices=["float32", "bfloat16"],
         help="of pretraining's matrix products; sampling and GRPO stay in float32")
     for name, (default, *_, text) in FLAGS.items():
