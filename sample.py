@@ -141,22 +141,16 @@ def draw(logp, temperature, state, u):
 
 def select(decoder, score, top, entropy, candidate):
     """Which candidates to commit now, at least one a row. All arguments and the result (A, L)."""
-    key = -entropy if decoder.select == "entropy_bound" else score
-    if decoder.select == "fork":    # where nothing is certain, the leftmost
-        certain = ((top >= decoder.value) & candidate).any(1, keepdim=True)
-        key = torch.where(certain, key, -torch.arange(key.shape[1], device=key.device).float())
-    # Best first, candidates before the rest; then every rule says: commit the first so many.
+    value, n = decoder.value, torch.arange(1, score.shape[1] + 1, device=score.device)
+    # Best first, candidates before the rest, ties from the left (fork: all that are not certain).
+    key = {"entropy_bound": -entropy, "fork": (top >= value).float()}.get(decoder.select, score)
     order = key.masked_fill(~candidate, -torch.inf).argsort(dim=1, descending=True, stable=True)
     real, top, entropy = (x.gather(1, order) for x in (candidate, top, entropy))
-    n = torch.arange(1, key.shape[1] + 1, device=key.device)
-    if decoder.select == "k":
-        take = n <= decoder.value
-    elif decoder.select in ("threshold", "fork"):
-        take = top >= decoder.value
-    elif decoder.select == "factor":    # max p falls along n, so what passes is a prefix
-        take = (n + 1) * (1 - top) < decoder.value
-    else:                               # entropies rise: the n-th is the largest of the first n
-        take = entropy.cumsum(1) - entropy <= decoder.value
+    take = {        # then every rule says: commit the first so many
+        "k": n <= value, "threshold": top >= value, "fork": top >= value,
+        "factor": (n + 1) * (1 - top) < value,      # max p falls along n: what passes is a prefix
+        "entropy_bound": entropy.cumsum(1) - entropy <= value,      # the n-th is the largest so far
+    }[decoder.select]
     return torch.zeros_like(candidate).scatter(1, order, (take | (n == 1)) & real)
 
 def is_finished(tokens, config):
