@@ -43,8 +43,7 @@ def exact_match(text, answer):
 
 def make_tokenizer(pieces, pattern):
     """A tiktoken encoding built in memory (get_encoding would download): the 256 bytes, `pieces`
-    (bytes, in merge order), MASK and end-of-text. `pattern` splits text into words; one that is a
-    piece becomes one token, another falls to smaller pieces or bytes."""
+    (in merge order), MASK, end-of-text. A word of `pattern` that is a piece becomes one token."""
     pieces = dict.fromkeys([bytes([i]) for i in range(256)] + pieces)       # each once, in order
     ranks = dict(zip(pieces, range(len(pieces))))
     return tiktoken.Encoding("flexibility-trap", pat_str=pattern, mergeable_ranks=ranks,
@@ -83,9 +82,9 @@ def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
     return pieces
 
 class Task:
-    """What the scripts need of a task. For your own: subclass, set `name`, `tokenizer`,
+    """What the scripts need of a task. For your own (README.md has one) set `name`, `tokenizer`,
     `prompt_length` and `completion_length` (in tokens), define `problem`, and override `reward` if
-    exact match of "#### N" is not what you want. README.md has an example."""
+    exact match of "#### N" is not what you want."""
     n_steps = None      # the toy's number of operations; None: its forks are not known
     mask_id = property(lambda self: self.tokenizer.encode_single_token(MASK))
     eos_id = property(lambda self: self.tokenizer.eot_token)
@@ -234,9 +233,8 @@ def read_jsonl(path):
             answer = extract_answer(solution)
             if not question or answer is None:
                 raise ValueError("no question, or no number after ####")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path}, line {i}: {wanted}, found {type(error).__name__}: {error}"
-                             ) from None
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
+            raise ValueError(f"{path}, line {i}: {wanted}, got {type(e).__name__}: {e}") from None
         problems.append({"question": question, "solution": solution, "answer": str(answer)})
     if not problems:
         raise ValueError(f"{path} is empty: {wanted}, one a line")
