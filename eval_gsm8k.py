@@ -31,8 +31,7 @@ GSM8K_TEST_SHA256 = "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c
 
 def pass_at_k(correct, k):
     """Unbiased pass@k of each problem, 1 - C(n-c, k) / C(n, k), as a product that can't overflow
-    (Chen et al. 2021, arXiv 2107.03374, section 2.1). correct (Q, n) of 0/1 -> (Q,).
-    Raises ValueError if k > n."""
+    (Chen et al. 2021, arXiv 2107.03374, section 2.1). correct (Q, n) of 0/1 -> (Q,)."""
     n = correct.shape[1]
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
@@ -59,13 +58,12 @@ def measure(task, sample):
             "non_top_commits": ((committed & ~sample.is_top).sum(1), committed.sum(1))}
     if task.n_steps:
         forks, inside = task.forks(tokens), position < lengths[:, None]      # up to end-of-text
+        body = inside & (tokens != task.eos_id)
         # Bypassed: something to the right, before end-of-text, came earlier. (Blocks need no word
         # here: a later one is not begun before this one is full.)
-        right = position > position[:, None]                                 # (L, L)
-        body = inside & (tokens != task.eos_id)
-        earlier = (rank[:, None, :] < rank[:, :, None]) & body[:, None, :] & right     # (B, L, L)
+        first = rank.masked_fill(~body, L).flip(1).cummin(1).values.flip(1)  # from here on
         for name, where in ("fork", forks & inside), ("other", ~forks & inside):
-            rows[f"bypass_{name}"] = (earlier.any(2) & where).sum(1), where.sum(1)
+            rows[f"bypass_{name}"] = ((first < rank) & where).sum(1), where.sum(1)
             rows[f"entropy_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
         # The length was decided first: end-of-text stands before something left of it.
         end = rank.gather(1, lengths[:, None] - 1)[:, 0]
@@ -126,8 +124,7 @@ def print_table(header, rows):
     rows = [[str(c) for c in row] for row in [header, *rows]]
     width = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
     for first, *rest in rows:
-        print("  " + "  ".join([first.ljust(width[0])] +
-                               [c.rjust(w) for c, w in zip(rest, width[1:])]))
+        print(" ", first.ljust(width[0]), *(" " + c.rjust(w) for c, w in zip(rest, width[1:])))
 
 def download(path):
     """Fetch GSM8K's test file, once, and check its hash. Raises OSError or ValueError."""
