@@ -207,12 +207,11 @@ def overtakes(lead):
 def crossing(lead):
     """A sentence, computed: does left to right overtake, at which k, and is it clear of zero?
     lead: k -> by how much left to right's pass@k is ahead, a dict of value, low, high."""
-    best = max(lead, key=lambda k: lead[k]["value"])
     over = overtakes(lead)
     text = ("no crossing, left to right is never ahead" if over is None else
             "no crossing, left to right is ahead from the start" if over == min(lead) else
             f"left to right overtakes at k={over}")
-    for k in sorted({min(lead), over or max(lead), best}):
+    for k in sorted({min(lead), over or max(lead)}):
         value, low, high = (lead[k][name] for name in ("value", "low", "high"))
         clear = "not clear" if low <= 0 <= high else "clear"
         text += f"; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)"
@@ -233,10 +232,9 @@ def justgrpo(args, task, model):
                            lambda: torch.rand(Q * G, L, generator=generator))
         reward = torch.tensor([task.reward(task.text(tokens), p["answer"]) for tokens, p in
                                zip(rollout.tokens.cpu(), problems)]).view(Q, G)
-        advantage = advantages(reward)                                                  # (Q, G)
+        advantage = advantages(reward).to(args.device)                                  # (Q, G)
         loss = 0.0
-        for piece in grpo_loss(model, prompt, rollout.tokens, rollout.rank,
-                               advantage.flatten().to(args.device)):
+        for piece in grpo_loss(model, prompt, rollout.tokens, rollout.rank, advantage.flatten()):
             piece.backward()        # a few canvases at a time; gradients add up
             loss += piece.item()
         if advantage.any():         # without signal, Adam would still move, on momentum alone
