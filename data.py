@@ -120,7 +120,6 @@ class Task:
 
     def describe(self):
         return {"name": self.name, **self.settings}
-
     def problems(self, split, start, n):
         return [self.problem(split, start + i) for i in range(n)]
 
@@ -274,8 +273,7 @@ def load_task(description, test_file=None):
     """The task that a checkpoint was trained on. test_file: rows to use as its test split."""
     kinds, name = {"toy": Toy, "gsm8k": GSM8K}, description["name"]
     if name not in kinds:
-        raise ValueError(f"this checkpoint's task, {name!r}, is one of your own: hand it to "
-                         "sample.generate and eval_gsm8k.evaluate in a script")
+        raise ValueError(f"task {name!r} is one of your own: call eval_gsm8k.evaluate in a script")
     task = kinds[name](**{k: v for k, v in description.items() if k != "name"})
     if test_file:
         task.use_rows({"test": read_jsonl(test_file)})
