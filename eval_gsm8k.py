@@ -131,19 +131,16 @@ def download(path):
     if os.path.exists(path):
         return
     try:
-        with urllib.request.urlopen(GSM8K_TEST, timeout=30) as response:
-            data = response.read(2_000_000)
-    except OSError as error:
-        raise OSError(f"no download ({error}); get {GSM8K_TEST} elsewhere and put it at {path}, or "
-                      "name it with --data") from None
+        data = urllib.request.urlopen(GSM8K_TEST, timeout=30).read(2_000_000)
+    except OSError as e:
+        raise OSError(f"no download ({e}): put {GSM8K_TEST} at {path}, or use --data") from None
     if hashlib.sha256(data).hexdigest() != GSM8K_TEST_SHA256:
         raise ValueError(f"{GSM8K_TEST} is not the file it was (SHA-256); nothing was saved")
     write_whole(path, data)
 
 def main(argv=None):
     parser = new_parser("Accuracy or pass@k of a checkpoint, in any decoding order.")
-    parser.add_argument("--download", action="store_true",
-                        help="fetch the official GSM8K test file to gsm8k_test.jsonl and use it")
+    parser.add_argument("--download", action="store_true", help="fetch GSM8K's test file, use it")
     parser.add_argument("--limit", type=int, default=400, help="how many problems")
     parser.add_argument("--k", default="1", help="pass@k for these k, as in 1,2,4")
     parser.add_argument("--csv", help="write the rows to this file")
