@@ -140,8 +140,7 @@ def probe(args, task, model):
                                "seed": args.seed} for name, v in rows.items()])
     right = np.mean([v for name, v in rows.items() if name.startswith("next_value")] or [1])
     if right < 0.95:
-        message = (f"after a correct prefix the next value is right only {right:.1%} of the time, "
-                   "and the rest of the story needs 95 %: raise --steps")
+        message = f"the next value is right {right:.1%} of the time, 95 % is needed: raise --steps"
         if not args.quick:
             sys.exit(f"train.py: error: {message}")
         print(f"  note: {message}; --quick goes on regardless")
@@ -293,8 +292,7 @@ def parse_flags(argv):
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")
     add("--data", help="train on this GSM8K file (JSON lines) instead of the toy")
     add("--test", help="and test on this one")
-    add("--dtype", default="float32", choices=["float32", "bfloat16"],
-        help="of pretraining's matrix products; sampling and GRPO stay in float32")
+    add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of pretraining only")
     for name, (default, *_, text) in FLAGS.items():
         add(f"--{name}", type=type(default), default=default, help=text)
     early, _ = parser.parse_known_args(argv)
