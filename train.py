@@ -93,7 +93,8 @@ def pretrain(args, task):
         problems = task.problems("train", args.seed * STRIDE + step * args.batch, args.batch)
         if task.n_steps and step < args.steps // 2:     # learn to make every step, then to skip
             problems = [{**p, "solution": task.solution(p, task.n_steps)} for p in problems]
-        prompt, completion = encode(args, task, problems)                       # (B, P), (B, L)
+        prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (B, P)
+        completion = task.completions([p["solution"] for p in problems]).to(args.device)  # (B, L)
         t, is_masked = (x.to(args.device) for x in draw_masks(*completion.shape, generator))
         with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
             loss = diffusion_loss(model, prompt, completion, t, is_masked)
@@ -116,16 +117,12 @@ def pretrain(args, task):
     probe(args, task, model.eval())
     return model
 
-def encode(args, task, problems):
-    """-> (B, P), (B, L) token ids on the device."""
-    return (task.prompts([p["question"] for p in problems]).to(args.device),
-            task.completions([p["solution"] for p in problems]).to(args.device))
-
 @torch.no_grad()
 def probe(args, task, model):
     """What the base can do: held-out loss; is it good at steps, bad in the head?"""
     problems = task.held_out("validation", args.problems)
-    prompt, completion = encode(args, task, problems)
+    prompt = task.prompts([p["question"] for p in problems]).to(args.device)            # (B, P)
+    completion = task.completions([p["solution"] for p in problems]).to(args.device)    # (B, L)
     generator = torch.Generator().manual_seed(0)
     draws = [draw_masks(*completion.shape, generator) for _ in range(8)]
     nll = np.mean([diffusion_loss(model, prompt, completion, t.to(args.device),
@@ -189,15 +186,10 @@ def trap(args, task, model, stage):
     print_table(["pass@k at T=0.6, k =", *ks, *(m for m in extra if m in measures)], table)
     for decoder in TRAP[1:]:
         (ltr, *_), (correct, rows, _) = out[TRAP[0]], out[decoder]
-        lead = {k: paired(args, rows[0], f"lead_of_ltr_at_{k}",
-                          pass_at_k(ltr, k) - pass_at_k(correct, k)) for k in ks}
+        lead = {k: {**rows[0], "measure": f"lead_of_ltr_at_{k}", **interval(
+            pass_at_k(ltr, k) - pass_at_k(correct, k))} for k in ks}        # paired by problem
+        record(args, "measures", [*lead.values()])
         print(f"  {decoder}: {crossing(lead)}")
-
-def paired(args, row, name, differences):
-    """Record the mean of differences on the same problems (Q,); `row` says of which decoder."""
-    found = {**row, "measure": name, **interval(differences)}
-    record(args, "measures", [found])
-    return found
 
 def overtakes(lead):
     """The first k with left to right ahead by something (less is printed as +0.000), or None."""
@@ -264,7 +256,8 @@ def compare(args, before, after):
     table = []
     for decoder in GREEDY:
         pair = (first, _, _), (then, rows, _) = before[decoder], after[decoder]
-        gain = paired(args, rows[0], "gain", then.mean(1) - first.mean(1))
+        gain = {**rows[0], "measure": "gain", **interval(then.mean(1) - first.mean(1))}
+        record(args, "measures", [gain])
         table.append([decoder, *(f"{rows[0]['value']:.3f}" for _, rows, _ in pair),
                       f"{gain['value']:+.3f}", f"{gain['low']:+.3f} to {gain['high']:+.3f}",
                       *(f"{rows[0]['nfe']:.1f}" for _, rows, _ in pair),
