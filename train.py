@@ -380,11 +380,9 @@ def main(argv=None, task=None):
     print(f"\n{sum(seconds.values()):.0f} s in all: {seconds}" +
           "\nThis was --quick: everything ran, its numbers mean little." * args.quick)
     test = f" --data {args.test}" if args.data else ""
-    both = f" --data {args.data} --test {args.test}" if args.data else ""
     print(f"""Next:
   python sample.py --checkpoint {args.out}/justgrpo.pt --watch --order confidence{test}
-  python eval_gsm8k.py --checkpoint {args.out}/justgrpo.pt --order confidence --block-length 4{test}
-  python train.py --seed {args.seed + 1} --out {args.out}-{args.seed + 1}{both}""")
+  python eval_gsm8k.py --checkpoint {args.out}/justgrpo.pt --order random{test}""")
 
 if __name__ == "__main__":
     main()
