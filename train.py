@@ -255,7 +255,8 @@ def compare(args, before, after):
     """Before and after, on the same problems: paired differences."""
     table = []
     for decoder in GREEDY:
-        pair = (first, _, _), (then, rows, _) = before[decoder], after[decoder]
+        pair = before[decoder], after[decoder]          # (correct, rows, measures) each
+        (first, _, _), (then, rows, _) = pair
         gain = {**rows[0], "measure": "gain", **interval(then.mean(1) - first.mean(1))}
         record(args, "measures", [gain])
         table.append([decoder, *(f"{rows[0]['value']:.3f}" for _, rows, _ in pair),
