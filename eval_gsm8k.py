@@ -73,10 +73,10 @@ def measure(task, sample):
     return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
 def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch=1024, name=None):
-    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), n_forward, seconds, and measures:
+    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), seconds, and measures:
     name -> (numerator, denominator), (Q,) each. `name` labels the progress bar; None: no bar."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
-    correct, texts, nfe, parts, n_forward, start = [], [], [], [], 0, time.time()
+    correct, texts, nfe, parts, start = [], [], [], [], time.time()
     chunk = max(1, rows_per_batch // n_samples)
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
         rows = [p for p in problems[i:i + chunk] for _ in range(n_samples)]
@@ -86,7 +86,6 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch
         texts += [task.text(tokens) for tokens in sample.tokens.cpu()]
         correct += [task.reward(text, p["answer"]) for text, p in zip(texts[-len(rows):], rows)]
         nfe += sample.nfe.tolist()
-        n_forward += sample.n_forward
         parts.append(measure(task, sample))
     sums = {key: tuple(np.concatenate([p[key][side] for p in parts]).reshape(-1, n_samples).sum(1)
                        for side in (0, 1)) for key in parts[0]}
@@ -94,7 +93,7 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch
     if n_samples > 1:
         sums["distinct"] = [len(set(row)) for row in texts], [1] * len(texts)
     return {"correct": np.reshape(correct, (-1, n_samples)), "texts": texts, "measures": sums,
-            "nfe": float(np.mean(nfe)), "n_forward": n_forward, "seconds": time.time() - start}
+            "nfe": float(np.mean(nfe)), "seconds": time.time() - start}
 
 def interval(*pair):
     return {k: round(float(v), 5) for k, v in zip(("value", "low", "high"), bootstrap(*pair))}

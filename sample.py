@@ -82,7 +82,6 @@ class Sample:
     logp: torch.Tensor      # (B, L) untempered log-probability of the token at the commit
     is_top: torch.Tensor    # (B, L) whether the token was the most probable one
     nfe: torch.Tensor       # (B,) forward evaluations of that row while it was alive
-    n_forward: int = 0      # canvases actually run, each distinct one of a step once
 
 @torch.no_grad()
 def generate(model, prompts, length, decoder, uniform=None):
@@ -124,7 +123,6 @@ def generate(model, prompts, length, decoder, uniform=None):
         out.logp[at], out.entropy[at] = drawn_logp[chosen], entropy[chosen]
         out.is_top[at] = drawn[chosen] == p.argmax(-1)[state][chosen]
         out.nfe[alive] += 1
-        out.n_forward += len(canvas)
         alive, step = alive[~is_finished(out.tokens[alive], config)], step + 1
     out.tokens[out.tokens == config.mask_id] = config.eos_id
     return out
