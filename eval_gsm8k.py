@@ -169,9 +169,6 @@ def main(argv=None):
          f"{r['low']:.3f} to {r['high']:.3f}"] for r in rows + measures])
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
           f"{result['nfe']:.1f} forward evaluations a row, {result['seconds']:.1f} s")
-    wrong = [(p, t[0]) for p, t, c in zip(problems, result["texts"], result["correct"]) if not c[0]]
-    for p, text in wrong[:3]:       # what goes wrong tells more than how often
-        print(f"wrong: {p['question'].strip()!r} -> {text!r}, it is {p['answer']}")
     if args.csv:
         write_csv(args.csv, RESULT_COLUMNS, rows)
 
