@@ -101,8 +101,7 @@ class Task:
                              f"at most {self.prompt_length} tokens)")
         return self.rows[split][index % len(self.rows[split])]
 
-    def size(self, split):
-        """Number of different problems; None: they don't run out."""
+    def size(self, split):  # number of different problems; None: they don't run out
         return len(self.rows.get(split, [])) if self.rows else None
 
     def use_rows(self, splits):
@@ -127,16 +126,13 @@ class Task:
         """The first n, or all there are: none of them twice, or intervals would be too narrow."""
         return self.problems(split, 0, min(n, self.size(split) or n))
 
-    def prompts(self, questions, length=None):
-        """B strings -> (B, P) with end-of-text on the left: all questions end at the same place."""
+    def prompts(self, questions, length=None):  # -> (B, P), padded on the left: they end together
         return self.canvas(questions, length or self.prompt_length, left=True)
 
-    def completions(self, solutions):
-        """B strings -> (B, L) with end-of-text on the right."""
+    def completions(self, solutions):  # -> (B, L), padded on the right; both with end-of-text
         return self.canvas(solutions, self.completion_length, left=False)
 
     def canvas(self, texts, length, left):
-        """Raises ValueError if a text has more than `length` tokens."""
         rows = [self.tokenizer.encode_ordinary(text) for text in texts]
         if (longest := max(map(len, rows))) > length:
             raise ValueError(f"{longest} tokens where {length} fit: shorten it, or use known words")
@@ -157,8 +153,7 @@ VERBS = {"gets": ("+", range(1, 7)), "gives": ("-", range(1, 7)), "times": ("*",
 OPERATE = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "~": lambda v, _: LARGEST - v}
 
 class Toy(Task):
-    name = "toy"
-    n_steps = 6
+    name, n_steps = "toy", 6
     prompt_length = 17      # name, has, number, of 12, 6 x (verb, number), How many?
     completion_length = 22  # number, 6 x (operand, ->, value), ####, number, end-of-text
 
@@ -198,15 +193,13 @@ class Toy(Task):
                    "answer": str(value), "steps": steps}
         return {**problem, "solution": self.solution(problem, written)}
 
-    def solution(self, problem, n):
-        """The text that writes n steps, then the answer."""
+    def solution(self, problem, n):  # the text that writes n steps, then the answer
         return "".join(problem["steps"][:n + 1] if n else []) + f" #### {problem['answer']}"
 
     def is_well_formed(self, text):
         return bool(re.fullmatch(r"( \d+( ([-+*]\d|~all) -> \d+)+)? #### \d+", text))
 
-    def fork_position(self, n):
-        """Where the token stands that decides whether step n (from 0) is written."""
+    def fork_position(self, n):  # of the token that decides whether step n (from 0) is written
         return 3 * n + 1 if n else 0
 
     def forks(self, completion):
