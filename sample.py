@@ -20,8 +20,7 @@ from model import load_checkpoint
 # Scores: what each order commits first. p is untempered, ties go to the left.
 ORDERS = {
     "left_to_right": "the leftmost mask: JustGRPO's rollouts",
-    "confidence": "draw at every mask, keep the draw with the highest p: LLaDA's low-confidence "
-                  "remasking (LCR), the paper's arbitrary order",
+    "confidence": "draw at every mask, keep the likeliest draw (LCR, the paper's arbitrary order)",
     "top_probability": "the position with the highest max p, then draw there (TPP, 2502.06768)",
     "margin": "the largest p(1st) - p(2nd), then draw",
     "entropy": "the lowest entropy, then draw", "random": "one random permutation a row",
@@ -43,6 +42,7 @@ class Decoder:
     value: float | None = None      # None: the selection's own default
     block_length: int | None = None
     temperature: float = 0.0
+    selection = property(lambda self: f"{self.select}={self.value:g}")
 
     def __post_init__(self):
         if self.order not in ORDERS:
@@ -62,10 +62,6 @@ class Decoder:
                 self.order != "confidence" or self.temperature):    # else it is the same thing
             raise ValueError(f"{self.select} picks positions by certainty, not in order "
                              f"{self.order}: use top_probability (or confidence at temperature 0)")
-
-    @property
-    def selection(self):
-        return f"{self.select}={self.value:g}"
 
     def __str__(self):
         block = f", blocks of {self.block_length}" if self.block_length else (
