@@ -121,8 +121,7 @@ def save_checkpoint(path, model, task, **info):
     write_whole(path, buffer.getvalue())
 
 def load_checkpoint(path, device="cpu"):
-    """-> (model in eval mode, task dict, info dict). Raises OSError if the file can't be opened,
-    ValueError, in one line, if it is no checkpoint of ours."""
+    """-> model in eval mode, task dict, info dict. Raises OSError, or ValueError in one line."""
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is missing; make it with: python train.py")
     data = io.BytesIO(Path(path).read_bytes())
