@@ -5,9 +5,9 @@
     python train.py --data train.jsonl --test test.jsonl      the same on the real GSM8K
 
 Leaves in --out: base.pt, justgrpo.pt (checkpoints), log.csv (training), results.csv (accuracies),
-measures.csv (everything else), summary.json, and progress.png if matplotlib is installed.
-Same seed and thread count on a CPU: the same files, times apart. On a GPU only the seed is
-promised. What differs from JustGRPO (arXiv 2601.15165), beyond size, is listed in grpo.py.
+measures.csv (the rest), summary.json, and progress.png if matplotlib is installed. Same seed and
+threads on a CPU: the same files, times apart; on a GPU only the seed is promised. What differs from
+JustGRPO (arXiv 2601.15165), beyond size, is listed in grpo.py.
 """
 import json
 import platform
@@ -163,8 +163,7 @@ def probe_steps(args, task, model, problems, prompt):
     return {f"{name}_{s}": v for name, values in rows.items() for s, v in enumerate(values)}
 
 def measure_all(args, task, model, stage, decoders, n_problems, n_samples=1, ks=(1,)):
-    """Evaluate each decoder on the same test problems; -> Decoder: (correct (Q, n), rows of
-    results.csv, name -> row of measures.csv)."""
+    """On the same test problems; -> Decoder: (correct (Q, n), result rows, name: measure row)."""
     problems, out = task.held_out("test", n_problems), {}
     for decoder in decoders:
         result = evaluate(model, task, problems, decoder, n_samples, args.seed, name=str(decoder))
@@ -196,8 +195,7 @@ def overtakes(lead):
     return next((k for k, row in lead.items() if float(row["value"]) >= 0.0005), None)
 
 def crossing(lead):
-    """A sentence, computed: does left to right overtake, at which k, and is it clear of zero?
-    lead: k -> by how much left to right's pass@k is ahead, a dict of value, low, high."""
+    """A sentence, computed from lead: k -> how far left to right's pass@k is ahead, with interval."""
     over = overtakes(lead)
     text = ("no crossing, left to right is never ahead" if over is None else
             "no crossing, left to right is ahead from the start" if over == min(lead) else
@@ -362,8 +360,7 @@ def summarize(args, seconds):
     except ImportError:
         print("progress.png is not drawn: matplotlib is not installed")
 
-def main(argv=None, task=None):
-    """`task`: a data.Task of your own instead of the toy."""
+def main(argv=None, task=None):     # task: a data.Task of your own instead of the toy
     parser, args = parse_flags(argv)
     try:
         try:
