@@ -195,7 +195,7 @@ def overtakes(lead):
     return next((k for k, row in lead.items() if float(row["value"]) >= 0.0005), None)
 
 def crossing(lead):
-    """A sentence, computed from lead: k -> how far left to right's pass@k is ahead, with interval."""
+    """A sentence computed from lead: k -> how far left to right is ahead at k, with its interval."""
     over = overtakes(lead)
     text = ("no crossing, left to right is never ahead" if over is None else
             "no crossing, left to right is ahead from the start" if over == min(lead) else
