@@ -163,24 +163,23 @@ def probe_steps(args, task, model, problems, prompt):
     return {f"{name}_{s}": v for name, values in rows.items() for s, v in enumerate(values)}
 
 def measure_all(args, task, model, stage, decoders, n_problems, n_samples=1, ks=(1,)):
-    """On the same test problems; -> Decoder: (correct (Q, n), result rows, name: measure row)."""
+    """On the same test problems; -> Decoder: (correct (Q, n), rows of results, name: measure)."""
     problems, out = task.held_out("test", n_problems), {}
     for decoder in decoders:
         result = evaluate(model, task, problems, decoder, n_samples, args.seed, name=str(decoder))
         rows, measures = result_rows(stage, decoder, result, args.seed, ks)
-        out[decoder] = result["correct"], rows, {m["measure"]: m for m in measures}
+        out[decoder] = result["correct"], rows, {m["measure"]: m["value"] for m in measures}
         record(args, "results", rows)
         record(args, "measures", measures)
     return out
 
-def trap(args, task, model, stage):
-    """pass@k of every order: the table, and what it says."""
+def trap(args, task, model, stage):     # pass@k of every order: the table, and what it says
     ks, table = [2**i for i in range(20) if 2**i <= args.samples], []
     out = measure_all(args, task, model, stage, TRAP, args.trap_problems, args.samples, ks)
     extra = "distinct", "bypass_fork", "entropy_fork", "early_end"
     for decoder, (_, rows, measures) in out.items():
         table += [[decoder, *(f"{r['value']:.3f}" for r in rows),
-                   *(f"{measures[m]['value']:.2f}" for m in extra if m in measures)],
+                   *(f"{measures[m]:.2f}" for m in extra if m in measures)],
                   ["   95 % interval", *(f"{r['low']:.2f}-{r['high']:.2f}" for r in rows)]]
     print_table(["pass@k at T=0.6, k =", *ks, *(m for m in extra if m in measures)], table)
     for decoder in TRAP[1:]:
@@ -195,7 +194,7 @@ def overtakes(lead):
     return next((k for k, row in lead.items() if float(row["value"]) >= 0.0005), None)
 
 def crossing(lead):
-    """A sentence computed from lead: k -> how far left to right is ahead at k, with its interval."""
+    """A sentence computed from lead: k -> how far left to right is ahead at k, with interval."""
     over = overtakes(lead)
     text = ("no crossing, left to right is never ahead" if over is None else
             "no crossing, left to right is ahead from the start" if over == min(lead) else
@@ -206,8 +205,7 @@ def crossing(lead):
         text += f"; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)"
     return text + "."
 
-def justgrpo(args, task, model):
-    """GRPO on left-to-right rollouts (arXiv 2601.15165, section 3); the steps are in grpo.py."""
+def justgrpo(args, task, model):        # arXiv 2601.15165, section 3; the steps are in grpo.py
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.grpo_lr, weight_decay=0.0)
     generator = torch.Generator().manual_seed(args.seed)
     Q, G, L = args.prompts, args.rollouts, task.completion_length
@@ -249,8 +247,7 @@ def validate(args, task, model, step):
                + ", ".join(f"{name} {v:.3f}" for name, v in row.items()))
     log(args, "validation", step, **row)
 
-def compare(args, before, after):
-    """Before and after, on the same problems: paired differences."""
+def compare(args, before, after):       # on the same problems: paired differences
     table = []
     for decoder in GREEDY:
         pair = before[decoder], after[decoder]          # (correct, rows, measures) each
@@ -260,14 +257,13 @@ def compare(args, before, after):
         table.append([decoder, *(f"{rows[0]['value']:.3f}" for _, rows, _ in pair),
                       f"{gain['value']:+.3f}", f"{gain['low']:+.3f} to {gain['high']:+.3f}",
                       *(f"{rows[0]['nfe']:.1f}" for _, rows, _ in pair),
-                      *(f"{m['tokens_per_evaluation']['value']:.2f}" for _, _, m in pair)])
+                      *(f"{measures['tokens_per_evaluation']:.2f}" for _, _, measures in pair)])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE", "after",
                  "tokens/NFE", "after"], table)
     print(f"  {len(then)} problems. Look at the parallel decoders: no rollout had their order."
           "\n  (A base that jumps to its answer needs few evaluations: compare tokens/NFE.)")
 
-def record(args, name, rows):
-    """Add rows to a table: every finished one is on disk at once."""
+def record(args, name, rows):           # every finished row is on disk at once
     path = f"{args.out}/{name}.csv"
     write_csv(path, TABLES[name], read_csv(path) + rows)
 
@@ -305,12 +301,12 @@ def prepare(args, task):
     task = task or (GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Toy())
     for split in SPLITS:
         task.problem(split, 0)      # ValueError: no row is left, or all of them are too long
-    model = None
+    model, base = None, f"{args.out}/base.pt"
     if args.stage in ("trap", "grpo"):
-        model, description, info = load_checkpoint(f"{args.out}/base.pt", args.device)
+        model, description, info = load_checkpoint(base, args.device)
         if (description, info["seed"]) != (task.describe(), args.seed):
-            raise ValueError(f"{args.out}/base.pt is of another task or seed: repeat the flags of "
-                             f"its pretraining, --seed {info['seed']} and --data, --test if any")
+            raise ValueError(f"{base} is of another task or seed: add --seed {info['seed']} and the "
+                             "--data and --test of its pretraining, if any")
     Path(args.out).mkdir(parents=True, exist_ok=True)
     def is_mine(row):           # this stage writes it anew
         base, t = row["stage"] == "base", row.get("temperature")
@@ -321,8 +317,7 @@ def prepare(args, task):
         write_csv(path, TABLES[name], [row for row in rows if not is_mine(row)])
     return task, model
 
-def run(args, task, model):
-    """The four acts; -> seconds of each."""
+def run(args, task, model):             # the four acts; -> seconds of each
     seconds, start = {}, time.time()
     show_task(args, task)
     if args.stage in ("pretrain", "all"):
@@ -344,8 +339,7 @@ def run(args, task, model):
         seconds["measures"] = time.time() - start
     return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
 
-def summarize(args, seconds):
-    """summary.json; a later stage adds its seconds to the earlier ones'."""
+def summarize(args, seconds):           # a later stage adds its seconds to the earlier ones'
     path = Path(args.out, "summary.json")
     if args.stage in ("trap", "grpo") and path.exists():
         seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
@@ -360,7 +354,7 @@ def summarize(args, seconds):
     except ImportError:
         print("progress.png is not drawn: matplotlib is not installed")
 
-def main(argv=None, task=None):     # task: a data.Task of your own instead of the toy
+def main(argv=None, task=None):         # task: a data.Task of your own instead of the toy
     parser, args = parse_flags(argv)
     try:
         try:
