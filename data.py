@@ -139,8 +139,7 @@ class Task:
         pads = [[self.eos_id] * (length - len(row)) for row in rows]
         return torch.tensor([pad + row if left else row + pad for row, pad in zip(rows, pads)])
 
-    def text(self, completion):
-        """Token ids of one completion -> its text up to the first end-of-text, without MASK."""
+    def text(self, completion):  # token ids -> text up to the first end-of-text, without MASK
         ids = [int(i) for i in completion] + [self.eos_id]
         return self.tokenizer.decode([i for i in ids[:ids.index(self.eos_id)] if i != self.mask_id])
 
@@ -262,8 +261,7 @@ class GSM8K(Task):
         task.use_rows(splits)
         return task
 
-def load_task(description, test_file=None):
-    """The task that a checkpoint was trained on. test_file: rows to use as its test split."""
+def load_task(description, test_file=None):  # of a checkpoint; test_file: rows for its test split
     kinds, name = {"toy": Toy, "gsm8k": GSM8K}, description["name"]
     if name not in kinds:
         raise ValueError(f"task {name!r} is one of your own: call eval_gsm8k.evaluate in a script")

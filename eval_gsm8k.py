@@ -98,8 +98,7 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch
 def interval(*pair):
     return {k: round(float(v), 5) for k, v in zip(("value", "low", "high"), bootstrap(*pair))}
 
-def result_rows(stage, decoder, result, seed, ks=(1,)):
-    """-> (rows for results.csv, rows for measures.csv) of one evaluate()."""
+def result_rows(stage, decoder, result, seed, ks=(1,)):  # -> rows of results.csv, measures.csv
     key = dict(zip(KEY, [stage, decoder.order, decoder.selection, decoder.block_length or "",
                          decoder.temperature]), seed=seed)
     n_problems, n_samples = result["correct"].shape
@@ -118,15 +117,13 @@ def read_csv(path):
     with open(path, encoding="utf-8", newline="") as f:
         return list(csv.DictReader(f))
 
-def print_table(header, rows):
-    """Columns as wide as they need to be, the first flush left; a row may stop early."""
+def print_table(header, rows):  # the first column flush left; a row may stop early
     rows = [[str(c) for c in row] for row in [header, *rows]]
     width = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
     for first, *rest in rows:
         print(" ", first.ljust(width[0]), *(" " + c.rjust(w) for c, w in zip(rest, width[1:])))
 
-def download(path):
-    """Fetch GSM8K's test file, once, and check its hash. Raises OSError or ValueError."""
+def download(path):  # GSM8K's test file, once; raises OSError or ValueError
     if os.path.exists(path):
         return
     try:

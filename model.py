@@ -51,8 +51,7 @@ class Block(nn.Module):
         h = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(h)) * self.up_proj(h))
 
-def rotate(x, cos, sin):
-    """Rotary position embedding in the half-split form: pairs are (i, i + half)."""
+def rotate(x, cos, sin):  # rotary position embedding, half-split: pairs are (i, i + half)
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
@@ -103,8 +102,7 @@ def diffusion_loss(model, prompt, completion, t, is_masked):
 
 FORMAT = "flexibility-trap checkpoint, version 1"
 
-def write_whole(path, data):
-    """Write bytes under a temporary name, then rename: never half a file."""
+def write_whole(path, data):  # under a temporary name, then renamed: never half a file
     temporary = Path(f"{path}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)

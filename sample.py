@@ -147,17 +147,14 @@ def select(decoder, score, top, entropy, candidate):
     }[decoder.select]
     return torch.zeros_like(candidate).scatter(1, order, (take | (n == 1)) & real)
 
-def is_finished(tokens, config):
-    """(A, L) -> (A,): every position before the leftmost end-of-text is committed."""
+def is_finished(tokens, config):  # (A, L) -> (A,): all before the first end-of-text is committed
     masked, end = tokens == config.mask_id, tokens == config.eos_id
     return ~(masked & (end.cumsum(1) == 0)).any(1)
 
-def text_length(tokens, eos_id):
-    """(B, L) -> (B,) tokens up to and including the first end-of-text (L if there is none)."""
+def text_length(tokens, eos_id):  # (B, L) -> (B,), the first end-of-text included
     return ((tokens == eos_id).cumsum(1) == 0).sum(1).add(1).clamp(max=tokens.shape[1])
 
-def new_parser(description):
-    """Shows defaults in --help, and says what is wrong in one line, exit status 2."""
+def new_parser(description):  # says what is wrong in one line, exit status 2
     parser = argparse.ArgumentParser(
         description=description, usage=argparse.SUPPRESS, allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -177,8 +174,7 @@ def add_decoder_flags(parser):
     add("--temperature", type=float, default=0.0, help="0 takes the likeliest token")
     add("--samples", type=int, default=1, help="completions a problem")
 
-def load_from_flags(args):
-    """-> model, task, info, Decoder."""
+def load_from_flags(args):  # -> model, task, info, Decoder
     model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
     task, (name, _, value) = load_task(description, args.data), args.select.partition("=")
     value = float(value) if value else None     # ValueError names what is no number
@@ -189,8 +185,7 @@ def load_from_flags(args):
     torch.manual_seed(args.seed)        # refuses what can't be a seed
     return model, task, info, Decoder(args.order, name, value, args.block_length, args.temperature)
 
-def pick_device(name):
-    """auto: cuda if there, mps if it runs what we need, else cpu. Raises ValueError."""
+def pick_device(name):  # auto: cuda if there, mps if it runs what we need, else cpu
     for device in ("cuda", "mps", "cpu") if name == "auto" else (name,):
         try:    # not every version has every operation on mps
             torch.rand(2, 2, device=device).argsort(dim=1, stable=True).unique(dim=0)
