@@ -9,8 +9,7 @@ running value after each operation, and ends in GSM8K's own "#### N":
 
 At every bar the text forks: it goes on with one more step, or jumps to "####" (with probability
 `direct` at the start, `skip` later). Both answers are right, but only writing every step makes it
-easy to be right. So the token at a fork is truly uncertain, all else follows, and we know which.
-"""
+easy to be right. So the token at a fork is truly uncertain, all else follows, and we know which."""
 import base64
 import json
 import random

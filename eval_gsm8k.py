@@ -5,8 +5,7 @@
     python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl      the real GSM8K
 
 400 toy problems take about 4 s on two CPU cores, left to right. Every interval is a 95 % bootstrap
-over problems: how far others would have moved the number, not another training seed.
-"""
+over problems: how far others would have moved the number, not another training seed."""
 import csv
 import hashlib
 import io

@@ -13,8 +13,7 @@ train.py the learning rate falls linearly to zero, for the sake of the parallel 
 are the first to suffer from large steps.
 
 Legend: Q prompts, G rollouts each, B = Q * G rows, P prompt length, L completion length, V
-vocabulary, N terms (one a committed token), U distinct canvases.
-"""
+vocabulary, N terms (one a committed token), U distinct canvases."""
 import torch
 
 def advantages(rewards):

@@ -8,8 +8,7 @@ It is a GPT with three differences:
    the hidden ones by 1/t. In expectation that is the negative log-likelihood averaged over every
    order of filling in (LLaDA, arXiv 2502.09992, eq. 3; a test proves it).
 
-Names are LLaDA's. Legend: B rows, P prompt, L completion, S = P + L, V vocabulary, C = n_embd.
-"""
+Names are LLaDA's. Legend: B rows, P prompt, L completion, S = P + L, V vocabulary, C = n_embd."""
 import io
 import os
 from dataclasses import asdict, dataclass

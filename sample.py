@@ -6,8 +6,7 @@ Each step runs the model once, *scores* the masked positions (the order), *selec
 best to commit, and draws their tokens. Out come the tokens and, for every position, its `rank`: the
 step at which it was committed. Left to right, confidence first, parallel: each is a choice of rank.
 
-Legend: B rows, A of them alive, P prompt, L completion, V vocabulary, U distinct canvases.
-"""
+Legend: B rows, A of them alive, P prompt, L completion, V vocabulary, U distinct canvases."""
 import argparse
 import sys
 from dataclasses import dataclass

@@ -7,8 +7,7 @@
 Leaves in --out: base.pt, justgrpo.pt (checkpoints), log.csv (training), results.csv (accuracies),
 measures.csv (the rest), summary.json, and progress.png if matplotlib is installed. Same seed and
 threads on a CPU: the same files, times apart; on a GPU only the seed is promised. What differs from
-JustGRPO (arXiv 2601.15165), beyond size, is listed in grpo.py.
-"""
+JustGRPO (arXiv 2601.15165), beyond size, is listed in grpo.py."""
 import json
 import platform
 import sys
