@@ -231,8 +231,7 @@ def read_jsonl(path):
     return problems
 
 class GSM8K(Task):
-    """The real thing, from local files. vocabulary: what train_bpe learned, in tiktoken's own file
-    format, one "base64(piece) rank" a line."""
+    """From local files. vocabulary: train_bpe's, in tiktoken's file format, base64(piece) rank."""
     name, after_question, rows = "gsm8k", "\n", {"test": []}
 
     def __init__(self, vocabulary, prompt_length, completion_length):
@@ -244,8 +243,7 @@ class GSM8K(Task):
 
     @classmethod
     def from_files(cls, train, test, n_merges, prompt_length, completion_length):
-        """Learns the vocabulary from the training rows. One row in 20, by the hash of its question,
-        is held out for validation. Raises ValueError if a test question is in the training file."""
+        """One training row in 20, by hash, is held out; the others make the vocabulary."""
         rows, splits = read_jsonl(train), {"train": [], "validation": [], "test": read_jsonl(test)}
         if shared := {r["question"] for r in rows} & {r["question"] for r in splits["test"]}:
             raise ValueError(f"{len(shared)} questions of {test} are in {train} too: no fair test")
