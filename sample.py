@@ -96,8 +96,7 @@ def generate(model, prompts, length, decoder, uniform=None):
     while len(alive):
         tokens = out.tokens[alive]                                                   # (A, L)
         masked = tokens == config.mask_id
-        canvas = torch.cat([prompts[alive], tokens], dim=1)                          # (A, P+L)
-        canvas, state = canvas.unique(dim=0, return_inverse=True)                    # (U, P+L)
+        canvas, state = torch.cat([prompts[alive], tokens], 1).unique(dim=0, return_inverse=True)
         logp = torch.cat([model(c)[:, -L:].log_softmax(-1) for c in canvas.split(512)])  # (U, L, V)
         p = logp.exp()
         top, second = p.topk(2).values[state].unbind(-1)                             # (A, L)
