@@ -304,8 +304,8 @@ def prepare(args, task):
     if args.stage in ("trap", "grpo"):
         model, description, info = load_checkpoint(base, args.device)
         if (description, info["seed"]) != (task.describe(), args.seed):
-            raise ValueError(f"{base} is of another task or seed: add --seed {info['seed']} and the "
-                             "--data and --test of its pretraining, if any")
+            raise ValueError(f"{base} is of another task or seed: add --seed {info['seed']}, and its "
+                             "--data and --test, if any")
     Path(args.out).mkdir(parents=True, exist_ok=True)
     def is_mine(row):           # this stage writes it anew
         base, t = row["stage"] == "base", row.get("temperature")
