@@ -38,8 +38,7 @@ def pass_at_k(correct, k):
                      for c in correct.sum(1).astype(int)])
 
 def bootstrap(numerator, denominator=None, n_resamples=2000):
-    """-> (value, low, high) of sum(numerator) / sum(denominator) over problems (Q,), default the
-    mean, with its percentile interval. For a paired comparison, hand in the differences."""
+    """-> value, low, high of sum(numerator) / sum(denominator) over problems (Q,), or the mean."""
     x = np.asarray(numerator, dtype=float)
     y = np.ones_like(x) if denominator is None else np.asarray(denominator, dtype=float)
     pick = np.random.default_rng(0).integers(len(x), size=(n_resamples, len(x)))
