@@ -304,8 +304,8 @@ def prepare(args, task):
     if args.stage in ("trap", "grpo"):
         model, description, info = load_checkpoint(base, args.device)
         if (description, info["seed"]) != (task.describe(), args.seed):
-            raise ValueError(f"{base} is of another task or seed: add --seed {info['seed']}, and its "
-                             "--data and --test, if any")
+            raise ValueError(f"{base} is of another task or seed: add --seed {info['seed']}, "
+                             "and its --data and --test, if any")
     Path(args.out).mkdir(parents=True, exist_ok=True)
     def is_mine(row):           # this stage writes it anew
         base, t = row["stage"] == "base", row.get("temperature")
@@ -330,12 +330,11 @@ def run(args, task, model):             # the four acts; -> seconds of each
         print("\n== Act 4: JustGRPO ==")
         before = measure_all(args, task, model, "base", GREEDY, args.problems)
         justgrpo(args, task, model)
-        seconds["JustGRPO"] = time.time() - start
         after = measure_all(args, task, model, "justgrpo", GREEDY, args.problems)
         compare(args, before, after)
         print("  And pass@k again:")
         trap(args, task, model, "justgrpo")
-        seconds["measures"] = time.time() - start
+        seconds["JustGRPO"] = time.time() - start
     return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
 
 def summarize(args, seconds):           # a later stage adds its seconds to the earlier ones'
