@@ -9,9 +9,9 @@ over problems: how far others would have moved the number, not another training 
 import csv
 import hashlib
 import io
-import os
 import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -106,14 +106,12 @@ def result_rows(stage, decoder, result, seed, ks=(1,)):  # -> rows of results.cs
 
 def write_csv(path, columns, rows):
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    rows = [[row.get(column, "") for column in columns] for row in rows]
+    csv.writer(buffer, lineterminator="\n").writerows([columns, *rows])
     write_whole(path, buffer.getvalue().encode())
 
 def read_csv(path):
-    with open(path, encoding="utf-8", newline="") as f:
-        return list(csv.DictReader(f))
+    return list(csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()))
 
 def print_table(header, rows):  # the first column flush left; a row may stop early
     rows = [[str(c) for c in row] for row in [header, *rows]]
@@ -122,7 +120,7 @@ def print_table(header, rows):  # the first column flush left; a row may stop ea
         print(" ", first.ljust(width[0]), *(" " + c.rjust(w) for c, w in zip(rest, width[1:])))
 
 def download(path):  # GSM8K's test file, once; raises OSError or ValueError
-    if os.path.exists(path):
+    if Path(path).exists():
         return
     try:
         data = urllib.request.urlopen(GSM8K_TEST, timeout=30).read(2_000_000)
