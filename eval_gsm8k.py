@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-
 from model import write_whole
 from sample import add_decoder_flags, generate, load_from_flags, new_parser, text_length
 

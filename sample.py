@@ -12,7 +12,6 @@ import sys
 from dataclasses import dataclass
 
 import torch
-
 from data import load_task
 from model import load_checkpoint
 

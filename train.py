@@ -18,7 +18,6 @@ from statistics import mode
 import numpy as np
 import torch
 from tqdm import tqdm
-
 from data import GSM8K, SPLITS, Toy
 from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, evaluate, interval, pass_at_k,
                         print_table, read_csv, result_rows, write_csv)
