@@ -18,7 +18,7 @@ from model import load_checkpoint
 # Scores: what each order commits first. p is untempered, ties go to the left.
 ORDERS = {
     "left_to_right": "the leftmost mask: JustGRPO's rollouts",
-    "confidence": "draw at every mask, keep the likeliest draw (LCR, the paper's arbitrary order)",
+    "confidence": "draw at every mask, keep the likeliest (LLaDA's LCR, the paper's arbitrary order)",
     "top_probability": "the position with the highest max p, then draw there (TPP, 2502.06768)",
     "margin": "the largest p(1st) - p(2nd), then draw",
     "entropy": "the lowest entropy, then draw", "random": "one random permutation a row",
@@ -95,6 +95,7 @@ def generate(model, prompts, length, decoder, uniform=None):
     while len(alive):
         tokens = out.tokens[alive]                                                   # (A, L)
         masked = tokens == config.mask_id
+        # One evaluation for each of the U distinct canvases; state (A,) says which is whose.
         canvas, state = torch.cat([prompts[alive], tokens], 1).unique(dim=0, return_inverse=True)
         logp = torch.cat([model(c)[:, -L:].log_softmax(-1) for c in canvas.split(512)])  # (U, L, V)
         p = logp.exp()
