@@ -18,7 +18,7 @@ from model import load_checkpoint
 # Scores: what each order commits first. p is untempered, ties go to the left.
 ORDERS = {
     "left_to_right": "the leftmost mask: JustGRPO's rollouts",
-    "confidence": "draw at every mask, keep the likeliest (LLaDA's LCR, the paper's arbitrary order)",
+    "confidence": "draw everywhere, keep the likeliest (LLaDA's LCR, the paper's arbitrary order)",
     "top_probability": "the position with the highest max p, then draw there (TPP, 2502.06768)",
     "margin": "the largest p(1st) - p(2nd), then draw",
     "entropy": "the lowest entropy, then draw", "random": "one random permutation a row",
