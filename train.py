@@ -307,9 +307,9 @@ def prepare(args, task):
                              "and its --data and --test, if any")
     Path(args.out).mkdir(parents=True, exist_ok=True)
     def is_mine(row):           # this stage writes it anew
-        base, t = row["stage"] == "base", row.get("temperature")
-        return base and t == "0.6" if args.stage == "trap" else not base or t == "0.0"
-    for name in TABLES:         # fails now, if it must; without a model, old rows are of another
+        of_base, t = row["stage"] == "base", row.get("temperature")
+        return of_base and t == "0.6" if args.stage == "trap" else not of_base or t == "0.0"
+    for name in TABLES:         # fails now, if it must; old rows go with the old base
         path = Path(args.out, f"{name}.csv")
         rows = read_csv(path) if model and path.exists() else []
         write_csv(path, TABLES[name], [row for row in rows if not is_mine(row)])
