@@ -69,12 +69,12 @@ def measure(task, sample):
         rows |= {"early_end": (early, one), "malformed": (malformed, one)}
     return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
-def evaluate(model, task, problems, decoder, n_samples=1, seed=0, rows_per_batch=1024, name=None):
+def evaluate(model, task, problems, decoder, n_samples=1, seed=0, max_tokens=22_528, name=None):
     """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), seconds, and measures:
     name -> (numerator, denominator), (Q,) each. `name` labels the progress bar; None: no bar."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
     correct, texts, nfe, parts, start = [], [], [], [], time.time()
-    chunk = max(1, rows_per_batch // n_samples)
+    chunk = max(1, max_tokens // (n_samples * task.completion_length))      # problems a batch
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
         rows = [p for p in problems[i:i + chunk] for _ in range(n_samples)]
         shape = len(rows), task.completion_length

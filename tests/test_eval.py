@@ -370,7 +370,7 @@ def test_the_same_seed_gives_the_same_rows_and_another_seed_other_texts(tiny):
 
 def test_how_many_rows_go_in_a_batch_changes_no_greedy_text(tiny):
     decoder = Decoder("confidence")
-    whole, rows = (evaluate(tiny, TOY, PROBLEMS, decoder, rows_per_batch=n) for n in (1024, 3))
+    whole, rows = (evaluate(tiny, TOY, PROBLEMS, decoder, max_tokens=n) for n in (22_528, 66))
     assert whole["texts"] == rows["texts"] and whole["nfe"] == rows["nfe"]
     for name, (a, b) in whole["measures"].items():
         assert np.allclose(a, rows["measures"][name][0], atol=1e-4), name
