@@ -134,7 +134,7 @@ def draw(logp, temperature, state, u):
 def select(decoder, score, top, entropy, candidate):
     """Which candidates to commit now, at least one a row. All arguments and the result (A, L)."""
     value, n = decoder.value, torch.arange(1, score.shape[1] + 1, device=score.device)
-    # Best first, candidates before the rest, ties from the left (fork: all that are not certain).
+    # Best first, candidates before the rest, ties from the left (fork: without certainty, all tie).
     key = {"entropy_bound": -entropy, "fork": (top >= value).float()}.get(decoder.select, score)
     order = key.masked_fill(~candidate, -torch.inf).argsort(dim=1, descending=True, stable=True)
     real, top, entropy = (x.gather(1, order) for x in (candidate, top, entropy))

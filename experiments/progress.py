@@ -2,24 +2,22 @@
 
     python experiments/progress.py out
 """
-import csv
 import sys
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from eval_gsm8k import read_csv  # noqa: E402
+
 STYLES = "-o", "--s", "-.^", ":d", ":x"     # to be told apart in black and white
-
-
-def read(path):
-    with open(path, encoding="utf-8", newline="") as f:
-        return list(csv.DictReader(f))
 
 
 def draw(folder):
     """Left: pass@k of the base, by order. Right: greedy accuracy during RL, validation problems."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    rows = [r for r in read(f"{folder}/results.csv")
+    rows = [r for r in read_csv(f"{folder}/results.csv")
             if r["stage"] == "base" and float(r["temperature"]) > 0]
     curves = list(dict.fromkeys((r["order"], r["block_length"]) for r in rows))
     for curve, style in zip(curves, STYLES):
@@ -29,7 +27,7 @@ def draw(folder):
         name = curve[0] + (f", blocks of {curve[1]}" if curve[1] else "")
         left.semilogx(k, value, style, label=name, base=2)
         left.fill_between(k, low, high, alpha=0.15)
-    rows = [r for r in read(f"{folder}/log.csv") if r["stage"] == "validation"]
+    rows = [r for r in read_csv(f"{folder}/log.csv") if r["stage"] == "validation"]
     for name, style in zip(("left_to_right", "confidence", "threshold"), STYLES):
         x, y = ([float(r[c]) for r in rows] for c in ("step", name))
         right.plot(x, y, style, label=name)

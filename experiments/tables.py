@@ -5,7 +5,6 @@
 
 tests/test_readme.py fails if README.md and the rows differ.
 """
-import csv
 import json
 import re
 import sys
@@ -14,14 +13,12 @@ from pathlib import Path
 KS = "1", "2", "4", "8", "16", "32"
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))       # the decoders and their names are train.py's
+from eval_gsm8k import read_csv  # noqa: E402
 from train import GREEDY, TRAP, overtakes  # noqa: E402
 
 
 def load(folder):
-    tables = {}
-    for name in ("results", "measures"):
-        with open(folder / f"{name}.csv", encoding="utf-8", newline="") as f:
-            tables[name] = list(csv.DictReader(f))
+    tables = {name: read_csv(folder / f"{name}.csv") for name in ("results", "measures")}
     return tables | {"summary": json.loads((folder / "summary.json").read_text(encoding="utf-8"))}
 
 
