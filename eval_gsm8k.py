@@ -7,6 +7,7 @@
 400 toy problems take about 4 s on two CPU cores, left to right. Every interval is a 95 % bootstrap
 over problems: how far others would have moved the number, not another training seed."""
 import csv
+import functools
 import hashlib
 import io
 import time
@@ -64,23 +65,26 @@ def measure(task, sample):
             rows[f"entropy_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
         # The length was decided first: end-of-text stands before something left of it.
         end = rank.gather(1, lengths[:, None] - 1)[:, 0]
+        is_well_formed = functools.cache(lambda t: task.is_well_formed(task.text(t)))
         early = (end < rank.masked_fill(~body, -1).amax(1)) & (tokens == task.eos_id).any(1)
-        malformed = torch.tensor([not task.is_well_formed(task.text(t)) for t in tokens])
+        malformed = torch.tensor([not is_well_formed(tuple(t)) for t in tokens.tolist()])
         rows |= {"early_end": (early, one), "malformed": (malformed, one)}
     return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
-def evaluate(model, task, problems, decoder, n_samples=1, seed=0, max_tokens=22_528, name=None):
+def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None):
     """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), seconds, and measures:
     name -> (numerator, denominator), (Q,) each. `name` labels the progress bar; None: no bar."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
     correct, texts, nfe, parts, start = [], [], [], [], time.time()
-    chunk = max(1, max_tokens // (n_samples * task.completion_length))      # problems a batch
+    read = functools.cache(task.text)       # texts repeat
+    row_size = task.completion_length * task.tokenizer.n_vocab      # of its probabilities
+    chunk = max(1, budget // (n_samples * row_size))        # problems a batch
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
         rows = [p for p in problems[i:i + chunk] for _ in range(n_samples)]
         shape = len(rows), task.completion_length
         sample = generate(model, task.prompts([p["question"] for p in rows]).to(device), shape[1],
                           decoder, lambda: torch.rand(shape, generator=generator))
-        texts += [task.text(tokens) for tokens in sample.tokens.cpu()]
+        texts += [read(tuple(tokens)) for tokens in sample.tokens.tolist()]
         correct += [task.reward(text, p["answer"]) for text, p in zip(texts[-len(rows):], rows)]
         nfe += sample.nfe.tolist()
         parts.append(measure(task, sample))

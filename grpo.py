@@ -15,6 +15,7 @@ are the first to suffer from large steps.
 Legend: Q prompts, G rollouts each, B = Q * G rows, P prompt length, L completion length, V
 vocabulary, N terms (one a committed token), U distinct canvases."""
 import torch
+from model import BUDGET, chunks, distinct
 
 def advantages(rewards):
     """(Q, G) -> (Q, G), against the siblings (GRPO, arXiv 2402.03300, section 4.1.2), with the
@@ -24,7 +25,7 @@ def advantages(rewards):
     std = (centered.square().sum(1, keepdim=True) / max(rewards.shape[1] - 1, 1)).sqrt()
     return (centered / (std + 1e-4)).masked_fill(agree, 0.0)
 
-def log_probs(model, prompt, completion, rank, chunk_size=128):
+def log_probs(model, prompt, completion, rank, advantage=None, budget=BUDGET):
     """Where this project computes the probability of a completion, for any order of filling it in:
 
         log pi(y | x, rank) = sum_i log p( y_i | x, { y_j : rank_j < rank_i }, MASK elsewhere )
@@ -36,27 +37,43 @@ def log_probs(model, prompt, completion, rank, chunk_size=128):
 
     Yields pieces (row (n,), position (n,), log p (n,)) that together hold every committed position
     once; a caller can run backward on a piece and free its graph before the next. Each distinct
-    state is run once: rollouts of a prompt share prefixes."""
-    length = completion.shape[1]
-    row, position = (rank < length).nonzero(as_tuple=True)                     # (N,) each
+    state is run once: rollouts of a prompt share prefixes. With advantage (B,), only the terms that
+    it gives a weight."""
+    mask_id, P, L = model.config.mask_id, prompt.shape[1], completion.shape[1]
+    row, position = (rank < L).nonzero(as_tuple=True)                          # (N,) each
     hidden = rank[row] >= rank[row, position][:, None]                         # (N, L)
-    canvas = completion[row].masked_fill(hidden, model.config.mask_id)
-    states, which = torch.cat([prompt[row], canvas], dim=1).unique(dim=0, return_inverse=True)
-    for start in range(0, len(states), chunk_size):                            # (U, P+L), (N,)
-        here = (start <= which) & (which < start + chunk_size)
-        r, i = row[here], position[here]
-        logits = model(states[start:start + chunk_size])[:, -length:]          # (u, L, V)
-        logp = logits[which[here] - start, i].log_softmax(-1)                  # (n, V)
-        yield r, i, logp.gather(1, completion[r, i][:, None])[:, 0]
+    canvas = torch.cat([prompt[row], completion[row].masked_fill(hidden, mask_id)], 1)  # (N, P+L)
+    if advantage is not None:
+        kept = has_weight(canvas, position, completion[row, position], advantage[row])
+        row, position, canvas = row[kept], position[kept], canvas[kept]
+    states, state = distinct(canvas)                                           # (U, P+L), (N,)
+    wanted = torch.zeros_like(states, dtype=torch.bool)
+    wanted[state, P + position] = True
+    start = 0
+    for canvas, asked in chunks(model, states, wanted, budget=budget):         # (u, P+L)
+        here = (start <= state) & (state < start + len(canvas))
+        r, i = row[here], position[here]                                       # (n,)
+        logp = model(canvas, asked).log_softmax(-1)                            # (asked.sum(), V)
+        place = asked.flatten().cumsum(0).view_as(asked) - 1                   # where in logp
+        yield r, i, logp[place[state[here] - start, P + i], completion[r, i]]
+        start += len(canvas)
 
-def grpo_loss(model, prompt, completion, rank, advantage, chunk_size=128):
+def has_weight(canvas, position, token, advantage):
+    """(N,) bool. Siblings that write the same token in the same state push by the sum of their
+    advantages: nothing if that is zero, as while all of a group still agree. Token by token: over a
+    whole state the sum is zero wherever siblings part, and there they pull on different tokens.
+    A sum of floats is hardly ever 0.0; what is below 1e-6 of its parts is rounding."""
+    _, term = distinct(torch.cat([canvas, position[:, None], token[:, None]], 1))
+    a = torch.stack([advantage, advantage.abs()]).double()                     # (2, N)
+    total, size = a.new_zeros(2, len(a[0])).index_add(1, term, a)              # (N,) each
+    return (total.abs() > 1e-6 * size)[term]
+
+def grpo_loss(model, prompt, completion, rank, advantage, budget=BUDGET):
     """Yields the loss in pieces to call backward on; their sum is - sum_i A_row(i) log p_i / N over
     the N committed tokens of all rows (eq. 8 with ratio 1). advantage (B,).
 
-    Rows without advantage are skipped, but their tokens count in N, so that a batch with little
-    signal weighs less in Adam's averages. All other terms stay, also where the advantages at a
-    shared state sum to zero: siblings that part there, at a fork, pull on different tokens."""
+    Rows without advantage add nothing, but their tokens count in N, so that a batch with little
+    signal weighs less in Adam's averages."""
     n_tokens = (rank < completion.shape[1]).sum()
-    kept = advantage.nonzero()[:, 0]
-    for row, _, logp in log_probs(model, prompt[kept], completion[kept], rank[kept], chunk_size):
-        yield -(advantage[kept][row] * logp).sum() / n_tokens
+    for row, _, logp in log_probs(model, prompt, completion, rank, advantage, budget):
+        yield -(advantage[row] * logp).sum() / n_tokens

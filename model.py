@@ -41,12 +41,22 @@ class Block(nn.Module):
         self.ff_proj, self.up_proj = (nn.Linear(c, h, bias=False) for _ in range(2))   # SwiGLU
         self.ff_out = nn.Linear(h, c, bias=False)
 
-    def forward(self, x, cos, sin):  # (B, S, C) -> (B, S, C)
+    def forward(self, x, cos, sin, wanted=None):
+        """(B, S, C) -> (B, S, C), or only the n positions `wanted` (B, S) of it, (n, C). They need
+        keys and values of every position, but the rest only of their own."""
         h = self.attn_norm(x)
-        q, k, v = (f(h).unflatten(-1, (self.n_head, -1)).transpose(1, 2)       # (B, H, S, C/H)
-                   for f in (self.q_proj, self.k_proj, self.v_proj))
-        h = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
-        x = x + self.attn_out(h.transpose(1, 2).flatten(-2))                   # (B, S, C)
+        k, v = (f(h).unflatten(-1, (self.n_head, -1)).transpose(1, 2)          # (B, H, S, C/H)
+                for f in (self.k_proj, self.v_proj))
+        k, real = rotate(k, cos, sin), ...
+        if wanted is not None:      # W = the most that a row wants; they come first
+            n = wanted.sum(1, keepdim=True)
+            at = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :n.max()]  # (B, W)
+            real = torch.arange(at.shape[1], device=x.device) < n
+            x, h, cos, sin = x[wanted], h.take_along_dim(at[..., None], 1), cos[at], sin[at]
+            cos, sin = cos[:, None], sin[:, None]                              # (B, 1, W, C/2H)
+        q = rotate(self.q_proj(h).unflatten(-1, (self.n_head, -1)).transpose(1, 2), cos, sin)
+        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)[real]
+        x = x + self.attn_out(h)                                               # (B, S, C), (n, C)
         h = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(h)) * self.up_proj(h))
 
@@ -73,14 +83,17 @@ class MaskedDiffusionLM(nn.Module):
         nn.init.normal_(self.wte.weight, std=config.n_embd ** -0.5)
         nn.init.normal_(self.ff_out.weight, std=0.02)
 
-    def forward(self, tokens):  # (B, S) token ids -> (B, S, V) logits, float32
+    def forward(self, tokens, wanted=None):
+        """(B, S) token ids -> (B, S, V) logits, float32. With `wanted` (B, S) the n wanted rows of
+        it, (n, V), and the last layer is computed at these positions only."""
         n, most = tokens.shape[1], self.config.max_length
         if n > most:
             raise ValueError(f"a canvas of {n} tokens is longer than this model's {most}")
         cos, sin, x = self.cos[:n], self.sin[:n], self.wte(tokens)             # (B, S, C)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, cos, sin)
-        logits = self.ff_out(self.ln_f(x)).float()                             # (B, S, V)
+        x = self.blocks[-1](x, cos, sin, wanted)
+        logits = self.ff_out(self.ln_f(x)).float()                             # (B, S, V), (n, V)
         # The one place where MASK is forbidden: no decoder can draw it, no loss can reward it.
         logits[..., self.config.mask_id] = -torch.inf
         return logits
@@ -95,9 +108,30 @@ def diffusion_loss(model, prompt, completion, t, is_masked):
     """Masked cross-entropy weighted by 1/t, over B * L (LLaDA, eq. 3). The prompt is never masked.
     prompt (B, P), completion (B, L), t (B,), is_masked (B, L) -> nats per completion token."""
     noisy = completion.masked_fill(is_masked, model.config.mask_id)
-    logits = model(torch.cat([prompt, noisy], dim=1))[:, prompt.shape[1]:]     # (B, L, V)
-    nll = F.cross_entropy(logits.transpose(1, 2), completion, reduction="none")  # (B, L)
-    return (nll * is_masked / t[:, None]).sum() / completion.numel()
+    wanted = F.pad(is_masked, (prompt.shape[1], 0))                            # (B, P+L)
+    logits = model(torch.cat([prompt, noisy], dim=1), wanted)                  # (n, V)
+    nll = F.cross_entropy(logits, completion[is_masked], reduction="none")     # (n,)
+    return (nll / t.repeat_interleave(is_masked.sum(1))).sum() / completion.numel()
+
+def distinct(rows):
+    """Distinct rows: (B, N) int64 -> (U, N), and which (B,) of them each row is. Like
+    rows.unique(dim=0, return_inverse=True), but it sorts one number a row instead of N."""
+    factors = torch.randint(2**62, rows.shape[1:], generator=torch.Generator().manual_seed(0))
+    _, which = (rows * factors.to(rows.device)).sum(1).unique(return_inverse=True)
+    example = which.new_empty(int(which.max()) + 1 if len(rows) else 0)
+    found = rows[example.scatter_(0, which, torch.arange(len(rows), device=rows.device))]
+    if not found[which].equal(rows):    # two rows with one sum: once in 10**8 years
+        return rows.unique(dim=0, return_inverse=True)
+    return found, which
+
+BUDGET = 2**21      # hidden values run at a time; with gradients, about 200 MB
+
+def chunks(model, canvas, *others, budget=BUDGET):
+    """Split tensors of U rows into pieces small enough for the memory, whatever the model."""
+    c = model.config
+    size = max(1, budget // (c.n_layer * c.n_embd * canvas.shape[1]))
+    for i in range(0, len(canvas), size):
+        yield [x[i:i + size] for x in (canvas, *others)]
 
 FORMAT = "flexibility-trap checkpoint, version 1"
 

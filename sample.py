@@ -12,8 +12,9 @@ import sys
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from data import load_task
-from model import load_checkpoint
+from model import chunks, distinct, load_checkpoint
 
 # Scores: what each order commits first. p is untempered, ties go to the left.
 ORDERS = {
@@ -76,6 +77,7 @@ class Sample:
     logp: torch.Tensor      # (B, L) untempered log-probability of the token at the commit
     is_top: torch.Tensor    # (B, L) whether the token was the most probable one
     nfe: torch.Tensor       # (B,) forward evaluations of that row while it was alive
+    n_forward: int = 0      # canvases evaluated: rows share those that they have in common
 
 @torch.no_grad()
 def generate(model, prompts, length, decoder, uniform=None):
@@ -88,48 +90,58 @@ def generate(model, prompts, length, decoder, uniform=None):
     out = Sample(tokens=full(config.mask_id), rank=full(L), entropy=full(0.0), logp=full(0.0),
                  is_top=full(False), nfe=full(0, B))
     position = torch.arange(L, device=device)
-    block = position // (decoder.block_length or L)
+    # Left to right, one a step, only the leftmost mask matters: blocks of one position.
+    single = decoder.order == "left_to_right" and decoder.selection == "k=1"
+    block = position // (1 if single else decoder.block_length or L)
     # An order that is known beforehand: left to right, or a permutation of each row.
     fixed = uniform().to(device) if decoder.order == "random" else -position.float().expand(B, L)
     alive, step = torch.arange(B, device=device), 0
     while len(alive):
-        tokens = out.tokens[alive]                                                   # (A, L)
-        masked = tokens == config.mask_id
+        u = uniform().to(device)[alive]                                                  # (A, L)
         # One evaluation for each of the U distinct canvases; state (A,) says which is whose.
-        canvas, state = torch.cat([prompts[alive], tokens], 1).unique(dim=0, return_inverse=True)
-        logp = torch.cat([model(c)[:, -L:].log_softmax(-1) for c in canvas.split(512)])  # (U, L, V)
-        p = logp.exp()
-        top, second = p.topk(2).values[state].unbind(-1)                             # (A, L)
-        entropy = torch.special.entr(p).sum(-1)[state]                               # (A, L)
-        drawn = draw(logp, decoder.temperature, state, uniform().to(device)[alive])  # (A, L)
-        drawn_logp = logp[state[:, None], position, drawn]                           # (A, L)
+        canvas, state = distinct(torch.cat([prompts[alive], out.tokens[alive]], dim=1))  # (U, P+L)
+        masked = canvas[:, -L:] == config.mask_id                                        # (U, L)
+        # Candidates: the masks in the block of the leftmost one, n in all; no other is looked at.
+        candidate = masked & (block == block[masked.int().argmax(1)][:, None])           # (U, L)
+        wanted = F.pad(candidate, (prompts.shape[1], 0))                                 # (U, P+L)
+        logp = torch.cat([model(*c) for c in chunks(model, canvas, wanted)]).log_softmax(-1)
+        p = logp.exp()                                                                   # (n, V)
+        top, second = p.topk(2).values.unbind(-1)                                        # (n,)
+        entropy = torch.special.entr(p).sum(-1)                                          # (n,)
+        # The M candidates of the rows; i (M,) says which of the n each is.
+        mine = candidate[state]                                                          # (A, L)
+        row, column = mine.nonzero(as_tuple=True)                                        # (M,)
+        i = (candidate.flatten().cumsum(0).view_as(candidate) - 1)[state[row], column]
+        drawn = draw(logp, decoder.temperature, i, u[row, column])                       # (M,)
         score = {       # what each order prefers: the highest is committed first
-            "left_to_right": fixed[alive], "random": fixed[alive],
-            "confidence": drawn_logp.exp(),     # so the draws choose the position
-            "top_probability": top, "margin": top - second, "entropy": -entropy,
-            "exploratory": top if step else entropy}[decoder.order]                  # (A, L)
-        # Candidates: the masks in the block of the leftmost one.
-        candidate = masked & (block == block[masked.int().argmax(1)][:, None])       # (A, L)
-        chosen = select(decoder, score, top, entropy, candidate)
-        row, column = chosen.nonzero(as_tuple=True)
-        at = alive[row], column
-        out.tokens[at], out.rank[at] = drawn[chosen], step
-        out.logp[at], out.entropy[at] = drawn_logp[chosen], entropy[chosen]
-        out.is_top[at] = drawn[chosen] == p.argmax(-1)[state][chosen]
+            "left_to_right": fixed[alive[row], column], "random": fixed[alive[row], column],
+            "confidence": p[i, drawn],          # so the draws choose the position
+            "top_probability": top[i], "margin": (top - second)[i], "entropy": -entropy[i],
+            "exploratory": (top if step else entropy)[i]}[decoder.order]                 # (M,)
+        chosen = select(decoder, *(torch.zeros_like(u).masked_scatter(mine, x)
+                                   for x in (score, top[i], entropy[i])), mine)[mine]    # (M,)
+        at, i, new = (alive[row[chosen]], column[chosen]), i[chosen], drawn[chosen]
+        out.tokens[at], out.rank[at] = new, step
+        out.logp[at], out.entropy[at] = logp[i, new], entropy[i]
+        out.is_top[at] = new == p.argmax(-1)[i]
         out.nfe[alive] += 1
+        out.n_forward += len(canvas)
         alive, step = alive[~is_finished(out.tokens[alive], config)], step + 1
     out.tokens[out.tokens == config.mask_id] = config.eos_id
     return out
 
-def draw(logp, temperature, state, u):
-    """One token a position from p^(1/T), by inverting the cumulative distribution at u.
-    logp (U, L, V), state (A,) says which of the U each row is in, u (A, L) -> (A, L)."""
+def draw(logp, temperature, which, u):
+    """A token each from p^(1/T), by inverting the cumulative distribution at u. logp (n, V), which
+    (m,) of these n, u (m,) in [0, 1) -> (m,). Adding 1 from row to row makes of the whole table one
+    rising sequence, so that a draw is a binary search, however many ask of one row."""
     if temperature == 0:
-        return logp.argmax(-1)[state]
+        return logp.argmax(-1)[which]
     shifted = logp - logp.amax(-1, keepdim=True)        # no overflow at tiny temperatures
-    cdf = (shifted / temperature).softmax(-1).cumsum(-1)
-    cdf = cdf / cdf[..., -1:]       # ends at exactly 1, so that u < 1 always falls inside
-    return (cdf[state] <= u[..., None]).sum(-1)
+    cdf = (shifted / temperature).softmax(-1).cumsum(-1)                                 # (n, V)
+    cdf = cdf / cdf[:, -1:]         # ends at exactly 1, so that u < 1 always falls inside
+    rising = cdf.double() + torch.arange(len(cdf), device=cdf.device)[:, None]
+    found = torch.searchsorted(rising.flatten(), which + u.double(), right=True)
+    return found - which * cdf.shape[1]
 
 def select(decoder, score, top, entropy, candidate):
     """Which candidates to commit now, at least one a row. All arguments and the result (A, L)."""

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import mode
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -102,7 +103,9 @@ def pretrain(args, task):
         scale = min((step + 1) / 50, 1, 2 * (args.steps - step) / args.steps)
         for optimizer, peak in zip(optimizers, peaks):
             optimizer.param_groups[0]["lr"] = peak * scale
-            optimizer.step()
+            # Muon rounds to bfloat16, which CPUs may only emulate: 3/4 of a step's time on some.
+            with patch.object(torch.Tensor, "bfloat16", torch.Tensor.float):
+                optimizer.step()
             optimizer.zero_grad()
         losses.append(loss.item())
         if (step + 1) % 20 == 0 or step + 1 == args.steps:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from grpo import advantages, grpo_loss, log_probs
+from model import BUDGET
 from sample import Decoder, generate, text_length
 from tests.test_model import EOS, MASK, tiny_model, watch
 
@@ -111,10 +112,10 @@ def test_a_group_that_agrees_has_exactly_zero_advantage(reward, size):
 # the likelihood
 
 @pytest.mark.parametrize("rank", RANKS)
-@pytest.mark.parametrize("chunk", [2, 128])
+@pytest.mark.parametrize("chunk", [1, 500, BUDGET])
 def test_log_probs_are_those_of_the_plain_loop_each_committed_position_once(model, rank, chunk):
     prompt, completion, rank = batch(rank)
-    found = gather(log_probs(model, prompt, completion, rank, chunk_size=chunk))
+    found = gather(log_probs(model, prompt, completion, rank, budget=chunk))
     assert found.isnan().equal(rank == L)
     expected = plain_log_probs(model, prompt, completion, rank)
     assert torch.allclose(found.nan_to_num(), expected, atol=1e-5)
@@ -154,11 +155,11 @@ def test_the_loss_is_that_of_the_plain_loop_in_value_and_gradient(model, rank):
     assert_same_loss(model, grpo_loss(model, *args), [plain_loss(model, *args)])
 
 
-@pytest.mark.parametrize("chunk_size", [1, 3, 1000])
-def test_the_size_of_the_chunks_changes_nothing(model, chunk_size):
+@pytest.mark.parametrize("budget", [1, 700, BUDGET])
+def test_the_size_of_the_chunks_changes_nothing(model, budget):
     args = batch("ragged") + (ADVANTAGE,)
-    pieces = list(grpo_loss(model, *args, chunk_size=chunk_size))
-    assert (len(pieces) > 1) == (chunk_size < 1000)
+    pieces = list(grpo_loss(model, *args, budget=budget))
+    assert (len(pieces) > 1) == (budget < BUDGET)
     assert_same_loss(model, pieces, [plain_loss(model, *args)])
 
 

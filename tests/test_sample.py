@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import grpo
-from sample import (ORDERS, SELECTIONS, Decoder, draw, generate, is_finished, select,
-                    text_length)
+from sample import (ORDERS, SELECTIONS, Decoder, draw, generate, is_finished,
+                    select, text_length)
 from tests.test_model import EOS, MASK, tiny_model, watch
 
 L = 5
@@ -51,12 +51,14 @@ class Table:
     def __init__(self, *tables):
         self.logits = torch.tensor(tables).log()                              # (n, L, V)
         n_tokens = self.logits.shape[2]
-        self.config = SimpleNamespace(mask_id=n_tokens - 1, eos_id=n_tokens - 2)
+        self.config = SimpleNamespace(mask_id=n_tokens - 1, eos_id=n_tokens - 2, n_layer=1,
+                                      n_embd=1)
 
-    def __call__(self, canvas):
+    def __call__(self, canvas, wanted):
         last = canvas[:, canvas.shape[1] - self.logits.shape[1] - 1]
-        prompt = torch.zeros(len(canvas), canvas.shape[1], self.logits.shape[2])
-        return torch.cat([prompt, self.logits[last]], dim=1)
+        n_prompt = canvas.shape[1] - self.logits.shape[1]
+        prompt = torch.zeros(len(canvas), n_prompt, self.logits.shape[2])
+        return torch.cat([prompt, self.logits[last]], dim=1)[wanted]
 
     def generate(self, decoder, prompts=((0,),), **more):
         return generate(self, torch.tensor(prompts), self.logits.shape[1], decoder, **more)
@@ -399,20 +401,20 @@ def test_is_finished_and_text_length_by_hand():
 @pytest.mark.parametrize("temperature", [0, 1e-3, 0.6, 1.0, 50.0])
 @pytest.mark.parametrize("u", [0.0, 0.5, 1 - 2 ** -24])     # 2^-24 is the step of torch.rand
 def test_no_draw_is_of_a_token_without_probability(temperature, u):
-    logp = torch.randn(50, 6, 300, generator=torch.Generator().manual_seed(0)) * 5
-    logp[:, :, [0, 1, 100, 101, 298, 299]] = -torch.inf
-    logp[0, :, :299] = -torch.inf       # a single token left, the last one
-    logp[0, :, 299] = 0
+    logp = torch.randn(300, 300, generator=torch.Generator().manual_seed(0)) * 5
+    logp[:, [0, 1, 100, 101, 298, 299]] = -torch.inf
+    logp[:6, :299] = -torch.inf         # a single token left, the last one
+    logp[:6, 299] = 0
     logp = logp.log_softmax(-1)
-    drawn = draw(logp, temperature, torch.arange(50), torch.full((50, 6), u))
-    assert logp.gather(2, drawn[..., None]).isfinite().all()
+    drawn = draw(logp, temperature, torch.arange(300), torch.full((300,), u))
+    assert logp[torch.arange(300), drawn].isfinite().all()
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0])
 def test_draws_follow_the_tempered_distribution(temperature):
     p = torch.tensor([0.3, 0.0, 0.45, 0.05, 0.2])
     u = (torch.arange(1000) + 0.5) / 1000       # an even grid: each token gets its share within 1
-    drawn = draw(p.log()[None, None], temperature, torch.zeros(1000).long(), u[:, None])[:, 0]
+    drawn = draw(p.log()[None], temperature, torch.zeros(1000).long(), u)
     share = p ** (1 / temperature) / (p ** (1 / temperature)).sum()
     assert (drawn.bincount(minlength=5) - 1000 * share).abs().max() <= 1
 

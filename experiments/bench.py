@@ -1,0 +1,384 @@
+"""What exactness costs, and what it need not: each way of working against the published one.
+
+    python train.py                                          makes the checkpoints in out/
+    python experiments/bench.py --csv assets/bench.csv       a quarter of an hour on two cores
+    python experiments/bench.py --quick                      under a minute, for a first look
+
+Both sides of a row do the same work in this process, in turn, several times; ratio is the time of
+the baseline over that of the contender, so more is better. First it is checked that they give the
+same result; if not, the row is refused. The baselines are the published loops (grpo.py and
+utils/generate.py of github.com/LeapLabTHU/JustGRPO), written again here from their description and
+made as fast as their idea allows: all rollouts in one batch, no Python loop over rows.
+
+    python experiments/bench.py --profile                    where a step's time goes
+    python experiments/bench.py --profile --code ../before   the same for another checkout"""
+import argparse
+import platform
+import statistics
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from unittest.mock import patch
+
+ROOT = Path(__file__).resolve().parent.parent
+early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+early.add_argument("--code", default=ROOT)
+sys.path.insert(0, str(early.parse_known_args()[0].code))
+
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
+import train
+from data import Toy
+from eval_gsm8k import evaluate, print_table, write_csv
+from grpo import advantages, grpo_loss
+from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint)
+from sample import Decoder, generate, text_length
+
+COLUMNS = ["what", "baseline", "contender", "rounds", "ratio_median", "ratio_min", "ratio_max"]
+
+# ------------------------------------------------------------------------------------------------
+# The baselines
+
+def published_loss(model, prompt, completion, advantage, n_rows=128):
+    """A forward and a backward for every position of every rollout, end-of-text and groups without
+    advantage included. Their loss goes on after end-of-text; here those terms have weight 0, so
+    that both sides have the same gradient for the same work as published."""
+    P, L = prompt.shape[1], completion.shape[1]
+    length = text_length(completion, model.config.eos_id)                      # (B,)
+    for t in range(L):
+        for x, y, a, n in zip(*(z.split(n_rows) for z in (prompt, completion, advantage, length))):
+            hidden = torch.full_like(y[:, t:], model.config.mask_id)
+            logits = model(torch.cat([x, y[:, :t], hidden], dim=1))            # (b, P+L, V)
+            logp = logits[:, P + t].log_softmax(-1).gather(1, y[:, t:t + 1])[:, 0]
+            ratio = (logp - logp.detach()).exp()
+            loss = -torch.minimum(ratio * a, ratio.clamp(0.8, 1.2) * a)
+            yield (loss * (t < n)).sum() / length.sum()
+
+def gumbel(temperature):
+    """The published draw: float64 noise for each word of the vocabulary at each position."""
+    def pick(logits):   # (B, S, V) -> (B, S)
+        logits = logits.double()
+        return (logits.exp() / (-torch.rand_like(logits).log()) ** temperature).argmax(-1)
+    return pick
+
+def inverse(temperature, uniform):
+    """The draw of sample.py, from its noise: with it both sides must give the same tokens."""
+    def pick(logits):
+        u = uniform()                                                          # (B, L)
+        p = (logits[:, -u.shape[1]:] / temperature).softmax(-1)
+        cdf = p.cumsum(-1) / p.sum(-1, keepdim=True).clamp(min=1e-30)
+        token = (cdf <= u[..., None]).sum(-1).clamp(max=p.shape[-1] - 1)
+        return F.pad(token, (logits.shape[1] - u.shape[1], 0))
+    return pick
+
+@torch.no_grad()
+def published_sampler(model, prompts, length, pick, block_length=1, by="drawn"):
+    """One token a step until the canvas is full, the whole canvas of every row each time. by
+    "drawn": the likeliest draw in the block stays (with blocks of 1: left to right). by "top": the
+    position with the highest max p. -> (B, L)"""
+    mask_id, P = model.config.mask_id, prompts.shape[1]
+    x = F.pad(prompts, (0, length), value=mask_id)                             # (B, P+L)
+    for step in range(length):
+        logits = model(x)
+        token, p = pick(logits), logits.softmax(-1)
+        confidence = p.amax(-1) if by == "top" else p.gather(-1, token[..., None])[..., 0]
+        end = P + (step // block_length + 1) * block_length
+        confidence = confidence.masked_fill(x != mask_id, -1)
+        confidence[:, end:] = -1
+        at = confidence.argmax(1, keepdim=True)
+        x = x.scatter(1, at, token.gather(1, at))
+    return x[:, P:]
+
+# ------------------------------------------------------------------------------------------------
+# Comparing
+
+class Bench:
+    def __init__(self, args):
+        self.args, self.rows, self.device = args, [], args.device
+
+    def seconds(self, work):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    def compare(self, what, baseline, contender, rounds, names=("published", "here"), scale=1,
+                check=lambda: None):
+        """Time the two in turn. scale: the contender does so many times the baseline's work.
+        check() leaves the program if what they made is not the same."""
+        contender()             # warm up: the baseline is much longer, and is not favoured by it
+        times = []
+        for _ in tqdm(range(rounds), desc=what, leave=False):
+            times.append((self.seconds(baseline) * scale, self.seconds(contender)))
+        check()
+        ratios = [a / b for a, b in times]
+        a, b = (statistics.median(t) for t in zip(*times))
+        shown = f" (1/{scale} timed)" if scale > 1 else ""
+        self.rows.append(dict(zip(COLUMNS, [
+            what, f"{names[0]} {a:.3g} s{shown}", f"{names[1]} {b:.3g} s", rounds,
+            *(round(f(ratios), 2) for f in (statistics.median, min, max))])))
+        if self.args.csv:
+            write_csv(self.args.csv, COLUMNS, self.rows)
+
+def same_gradient(model, one, other, tolerance=1e-5):
+    def gradient(pieces):
+        model.zero_grad()
+        for piece in pieces:
+            piece.backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()]).double()
+    a, b = gradient(one), gradient(other)
+    model.zero_grad()
+    if (a - b).norm() > tolerance * a.norm():
+        sys.exit(f"bench.py: refused: the gradients differ by {(a - b).norm() / a.norm():.1e}")
+
+def same_tokens(model, prompts, length, decoder, seed=0):
+    """The published sampler and ours, from the same noise: the same text up to end-of-text."""
+    def uniform():
+        generator = torch.Generator().manual_seed(seed)
+        return lambda: torch.rand(len(prompts), length, generator=generator).to(prompts.device)
+    ours = generate(model, prompts, length, decoder, uniform()).tokens
+    theirs = published_sampler(model, prompts, length, inverse(decoder.temperature, uniform()),
+                               *published(decoder, length))
+    n = text_length(theirs, model.config.eos_id)[:, None]
+    inside = torch.arange(length, device=n.device) < n                         # (B, L)
+    wrong = ((ours != theirs) & inside).any(1).sum().item()
+    # A draw within rounding of the border between two tokens may fall on either side of it.
+    if wrong > len(prompts) / 500:
+        sys.exit(f"bench.py: refused: {wrong} of {len(prompts)} texts differ ({decoder})")
+
+def same_distribution(a, b):
+    """Two lists of texts, one drawn with the published noise and one with ours: a chi-square test
+    of homogeneity, texts seen fewer than ten times taken together. What is equal in truth is
+    refused about once in 10,000 runs (the statistic taken for normal: 4 standard deviations)."""
+    a, b = Counter(a), Counter(b)
+    cells = [(a[t], b[t]) for t in a | b if a[t] + b[t] >= 10]
+    rest = [sum(c.values()) - sum(x[i] for x in cells) for i, c in enumerate((a, b))]
+    cells += [rest] if sum(rest) else []
+    n, m = sum(a.values()), sum(b.values())
+    statistic = sum((x * (m / n) ** 0.5 - y * (n / m) ** 0.5) ** 2 / (x + y) for x, y in cells)
+    df = len(cells) - 1
+    if statistic > df + 4 * max(1, 2 * df) ** 0.5:
+        sys.exit(f"bench.py: refused: other texts, chi-square {statistic:.1f} with df {df}")
+
+def published(decoder, length):     # -> block_length, by
+    by = "top" if decoder.order == "top_probability" else "drawn"
+    return 1 if decoder.order == "left_to_right" else decoder.block_length or length, by
+
+# ------------------------------------------------------------------------------------------------
+# The rows
+
+def rl_rows(bench, task, models):
+    """One RL step's loss and its rollouts, from the base (the start) and from the trained model
+    (the end). At the end a batch may be without any signal: so several batches are timed as one."""
+    quick, L, device = bench.args.quick, task.completion_length, bench.device
+    Q, G, decoder = 16, 8, Decoder("left_to_right", temperature=1.0)
+    for when, model in models.items():
+        batches = []
+        for b in range(1 if quick or when == "start" else 4):
+            problems = [p for p in task.problems("train", 9_000_000 + b * Q, Q) for _ in range(G)]
+            prompt = task.prompts([p["question"] for p in problems]).to(device)
+            tokens = generate(model, prompt, L, decoder)
+            reward = torch.tensor([task.reward(task.text(t), p["answer"]) for t, p in
+                                   zip(tokens.tokens.cpu(), problems)]).view(Q, G)
+            batches.append((prompt, tokens, advantages(reward).flatten().to(device)))
+        theirs = lambda: (l for x, y, a in batches for l in published_loss(model, x, y.tokens, a))
+        ours = lambda: (l for x, y, a in batches for l in grpo_loss(model, x, y.tokens, y.rank, a))
+        same_gradient(model, theirs(), ours())
+        bench.compare(f"RL loss, forward and backward, at the {when} of training",
+                      lambda: [l.backward() for l in theirs()],
+                      lambda: [l.backward() for l in ours()], 1 if quick else 5)
+        model.zero_grad()
+        same_tokens(model, prompt, L, decoder)
+        bench.compare(f"rollouts for RL, {Q} prompts x {G}, at the {when} of training",
+                      lambda: published_sampler(model, prompt, L, gumbel(1.0)),
+                      lambda: generate(model, prompt, L, decoder), 1 if quick else 7)
+
+def pass_rows(bench, task, model):
+    """pass@k of the base at T=0.6. The published sampler's time is the number of its rows times a
+    constant: of many problems it samples only some, others in each round, and is scaled up."""
+    quick, L, T = bench.args.quick, task.completion_length, 0.6
+    ltr, rounds = Decoder("left_to_right", temperature=T), 1 if quick else 3
+    orders = [ltr] if quick else [ltr] + [Decoder(order, block_length=block, temperature=T) for
+        order, block in [("confidence", None), ("confidence", 8), ("top_probability", None)]]
+    for decoder in orders:
+        for n, n_problems in [(64, 1), (64, 64), (1024, 1), (1024, 64)]:
+            if quick and (n_problems, n) != (1, 64) or decoder is not ltr and n_problems == 1:
+                continue
+            timed = min(n_problems, 1024 // n)      # one batch of up to 1,024 rows
+            problems, turn, texts = task.held_out("test", n_problems), [0], {}
+            few = [p for p in problems[:max(1, 512 // n)] for _ in range(n)]
+            same_tokens(model, task.prompts([p["question"] for p in few]).to(bench.device), L,
+                        decoder)
+            def theirs():
+                some = [problems[(turn[0] + i) % n_problems] for i in range(timed)]
+                turn[0] += timed
+                rows = [p for p in some for _ in range(n)]
+                prompts = task.prompts([p["question"] for p in rows]).to(bench.device)
+                tokens = published_sampler(model, prompts, L, gumbel(T), *published(decoder, L))
+                texts["theirs"] = [task.text(t) for t in tokens.cpu()]
+                for text, p in zip(texts["theirs"], rows):
+                    task.reward(text, p["answer"])
+            def ours():
+                texts["ours"] = evaluate(model, task, problems, decoder, n, seed=1)["texts"][0]
+            def check():        # what was drawn with different noise, for one problem
+                if n_problems == 1:
+                    same_distribution(texts["theirs"], texts["ours"])
+            bench.compare(f"pass@{n}, {n_problems} problem{'s' * (n_problems > 1)}, {decoder}",
+                          theirs, ours, rounds, scale=n_problems // timed, check=check)
+
+class Products(TorchDispatchMode):
+    """Records the matrix products of what runs inside it: shapes and strides of each pair."""
+    def __init__(self):
+        super().__init__()
+        self.pairs = []
+
+    def add(self, *pairs):
+        self.pairs += [[(x.shape, x.stride()) for x in pair] for pair in pairs]
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        if name.startswith(("aten.mm.", "aten.bmm.")):
+            self.add(args[:2])
+        elif name.startswith(("aten.addmm.", "aten.baddbmm.")):
+            self.add(args[1:3])
+        elif "scaled_dot_product" in name:      # inside one kernel: 2 products, and 4 backward
+            q, k, v = (x.flatten(0, 1) for x in args[1 if "backward" in name else 0:][:3])
+            weights = q.new_empty(len(q), q.shape[1], k.shape[1])              # (B*H, W, S)
+            self.add(*([(q, k.mT), (weights, v)] if "backward" not in name else [
+                (weights.mT, q), (q, v.mT), (weights, k), (weights.mT, q)]))
+        return function(*args, **(kwargs or {}))
+
+    def replay(self):   # -> a function that runs these products alone, on numbers of its own
+        tensors = [[torch.empty_strided(*x).normal_() for x in pair] for pair in self.pairs]
+        return lambda: [torch.matmul(a, b) for a, b in tensors]
+
+class Pretraining:
+    """One pretraining step as train.pretrain does it, in parts that can be timed."""
+    def __init__(self, task, device):
+        torch.manual_seed(0)
+        config = ModelConfig(task.tokenizer.n_vocab, task.mask_id, task.eos_id, max_length=56)
+        self.task, self.model, self.step = task, MaskedDiffusionLM(config).to(device), 0
+        matrices = [p for p in self.model.blocks.parameters() if p.ndim == 2]
+        rest = [p for p in self.model.parameters() if all(p is not m for m in matrices)]
+        self.muon = torch.optim.Muon(matrices, lr=0.006, momentum=0.95, weight_decay=0.01)
+        self.adamw = torch.optim.AdamW(rest, lr=0.003, betas=(0.9, 0.98))
+
+    def data(self):
+        problems = self.task.problems("train", self.step * 64, 64)
+        self.prompt = self.task.prompts([p["question"] for p in problems])
+        self.completion = self.task.completions([p["solution"] for p in problems])
+        self.step += 1
+
+    def forward(self):
+        self.loss = diffusion_loss(self.model, self.prompt, self.completion,
+                                   *draw_masks(*self.completion.shape))
+    def backward(self):
+        self.loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+
+    def orthogonal(self):   # train.py lifts Muon from bfloat16 to float32; before, it did not
+        wide = torch.Tensor.float if hasattr(train, "patch") else torch.Tensor.bfloat16
+        with patch.object(torch.Tensor, "bfloat16", wide):
+            self.muon.step()
+
+    def parts(self):
+        return {"data": self.data, "forward": self.forward, "backward": self.backward,
+                "Muon": self.orthogonal, "AdamW": self.adamw.step}
+
+    def whole(self):
+        for part in self.parts().values():
+            part()
+        self.model.zero_grad()
+
+def profile(bench, task, models):
+    """Median milliseconds of each part of a pretraining step, and of an RL step by the base."""
+    step, model, rows = Pretraining(task, bench.device), models["start"], []
+    times = {name: [] for name in step.parts()}
+    for _ in range(5 if bench.args.quick else 25):
+        for name, part in step.parts().items():
+            times[name].append(bench.seconds(part))
+        step.model.zero_grad()
+    rows += [["pretraining", name, *t] for name, t in summary(times)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    times = {}
+    for i in range(2 if bench.args.quick else 8):
+        problems = [p for p in task.problems("train", 9_000_000 + i * 16, 16) for _ in range(8)]
+        here = {}
+        def prompts():
+            here["x"] = task.prompts([p["question"] for p in problems]).to(bench.device)
+        def rollouts():
+            here["y"] = generate(model, here["x"], task.completion_length,
+                                 Decoder("left_to_right", temperature=1.0))
+        def reward():
+            here["a"] = advantages(torch.tensor(
+                [task.reward(task.text(t), p["answer"]) for t, p in
+                 zip(here["y"].tokens.cpu(), problems)]).view(16, 8)).flatten().to(bench.device)
+        def loss():
+            for piece in grpo_loss(model, here["x"], here["y"].tokens, here["y"].rank, here["a"]):
+                piece.backward()
+        for part in (prompts, rollouts, reward, loss, optimizer.step):
+            times.setdefault(part.__name__, []).append(bench.seconds(part))
+        optimizer.zero_grad()
+    rows += [["RL", name, *t] for name, t in summary(times)]
+    print_table(["step", "part", "ms", "share"], rows)
+
+def summary(times):     # name -> seconds; -> name, (ms, share)
+    medians = {name: statistics.median(t) for name, t in times.items()}
+    whole = sum(medians.values())
+    for name, t in [*medians.items(), ("all", whole)]:
+        yield name, (f"{1000 * t:.1f}", f"{t / whole:.0%}")
+
+def main():
+    parser = argparse.ArgumentParser(description="Time each way of working against the published.")
+    add = parser.add_argument
+    add("--quick", action="store_true", help="one round of a few rows, under a minute")
+    add("--csv", help="write the rows to this file, each as soon as it is there")
+    add("--out", default="out", help="folder with train.py's base.pt and justgrpo.pt")
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--threads", type=int, help="of the CPU; default: torch's own choice")
+    add("--only", default="", help="RL, pass or pretraining: only these rows")
+    add("--profile", action="store_true", help="where the time of a step goes, instead")
+    add("--code", default=ROOT, help="with --profile: of another checkout of this repository")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        models = {when: load_checkpoint(f"{args.out}/{name}.pt", args.device)[0]
+                  for when, name in (("start", "base"), ("end", "justgrpo"))}
+        if args.csv:
+            write_csv(args.csv, COLUMNS, [])
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+          f"{args.device if args.device == 'cpu' else torch.cuda.get_device_name()}")
+    bench, task = Bench(args), Toy()
+    if args.profile:
+        return profile(bench, task, models)
+    if args.only in "RL":
+        rl_rows(bench, task, models)
+    if args.only in "pass":
+        pass_rows(bench, task, models["start"])
+    if args.only in "pretraining":
+        step = Pretraining(task, args.device)
+        step.whole()
+        with Products() as products:
+            step.whole()
+        bench.compare("a pretraining step against its matrix products", step.whole,
+                      products.replay(), 5 if args.quick else 25, ("step", "products"))
+    print_table(COLUMNS, [[row[c] for c in COLUMNS] for row in bench.rows])
+
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+if __name__ == "__main__":
+    main()
