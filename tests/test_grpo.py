@@ -1,6 +1,8 @@
 """Advantages, likelihood and loss: python -m pytest tests/test_grpo.py"""
 import itertools
 import math
+from collections import Counter
+from fractions import Fraction
 
 import pytest
 import torch
@@ -21,17 +23,18 @@ def model():
 def plain_log_probs(model, prompt, completion, rank):
     """The oracle: one forward for every committed position. (B, L), 0 where never committed."""
     out = torch.zeros(completion.shape)
-    for b, i in itertools.product(range(len(prompt)), range(L)):
-        if rank[b, i] < L:
+    length = completion.shape[1]
+    for b, i in itertools.product(range(len(prompt)), range(length)):
+        if rank[b, i] < length:
             visible = torch.where(rank[b] < rank[b, i], completion[b], MASK)
-            logp = model(torch.cat([prompt[b], visible])[None])[0, i - L].log_softmax(-1)
+            logp = model(torch.cat([prompt[b], visible])[None])[0, i - length].log_softmax(-1)
             out[b, i] = logp[completion[b, i]]
     return out
 
 
 def plain_loss(model, prompt, completion, rank, advantage):
     logp = plain_log_probs(model, prompt, completion, rank)
-    return -(advantage[:, None] * logp).sum() / (rank < L).sum()
+    return -(advantage[:, None] * logp).sum() / (rank < rank.shape[1]).sum()
 
 
 def gather(pieces):
@@ -45,7 +48,7 @@ def gather(pieces):
 
 def gradient(model, losses):
     """-> the sum of the losses and its gradient, as one vector, by a backward on each."""
-    model.zero_grad()
+    model.zero_grad(set_to_none=False)
     total = 0.0
     for loss in losses:
         loss.backward()
@@ -186,6 +189,81 @@ def test_tokens_of_rows_without_advantage_count_in_the_denominator(model):
 def test_a_batch_without_signal_yields_nothing_and_runs_nothing(model):
     canvases = watch(model)
     assert list(grpo_loss(model, *batch("ragged"), torch.zeros(6))) == [] == canvases
+
+
+def random_batch(seed):
+    """Rollouts in groups that share prefixes, with ranks of every kind: from left to right, with
+    ties, shuffled; some positions never committed. Rewards of 0 and 1."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(high, *size):
+        return torch.randint(high, size, generator=generator)
+    n_groups, size, length = 1 + int(draw(3, 1)), 2 + int(draw(7, 1)), 1 + int(draw(8, 1))
+    prompt = torch.tensor([[0, 1], [1, 1], [3, 0]])[:n_groups].repeat_interleave(size, 0)
+    completion = draw(2, len(prompt), length)
+    completion = torch.where(draw(8, *completion.shape) == 0, EOS, completion)
+    kind = seed % 4
+    rank = (torch.arange(length).expand_as(completion) if kind == 0
+            else draw(1 + length // 2, *completion.shape) if kind == 1
+            else torch.rand(completion.shape, generator=generator).argsort(1) if kind == 2
+            else torch.rand(length, generator=generator).argsort().expand_as(completion))
+    rank = rank.masked_fill(draw(6, *completion.shape) == 0, length)
+    reward = draw(2, n_groups, size).float()
+    budget = [1, 500, BUDGET][int(draw(3, 1))]
+    return prompt, completion, rank, reward, budget
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_over_random_ranks_lengths_rewards_and_budgets_the_gradient_is_the_plain_loops(seed):
+    model = tiny_model()
+    prompt, completion, rank, reward, budget = random_batch(seed)
+    args = prompt, completion, rank, advantages(reward).flatten()
+    plain_loss(model, *args).backward()     # every gradient is there, if only as zeros
+    value, found = gradient(model, grpo_loss(model, *args, budget=budget))
+    expected_value, expected = gradient(model, [plain_loss(model, *args)])
+    assert value == pytest.approx(expected_value, rel=1e-4, abs=1e-6)
+    assert (found - expected).norm() <= 1e-5 * expected.norm() + 1e-6
+
+
+def exact_weights(prompt, completion, rank, reward):
+    """(row, position) -> the sum, in fractions, of reward - mean over the committed tokens that
+    are the same token in the same state."""
+    n_groups, size = reward.shape
+    exact = [[Fraction(r) for r in group] for group in reward.tolist()]
+    centered = [r - sum(group) / size for group in exact for r in group]
+    sums, key = Counter(), {}
+    for b, i in (rank < completion.shape[1]).nonzero().tolist():
+        state = torch.where(rank[b] < rank[b, i], completion[b], MASK)
+        key[b, i] = (*prompt[b].tolist(), *state.tolist(), i, int(completion[b, i]))
+        sums[key[b, i]] += centered[b]
+    return {at: sums[k] for at, k in key.items()}
+
+
+@pytest.mark.parametrize("fine", [False, True], ids=["0 or 1", "any reward"])
+@pytest.mark.parametrize("seed", range(24))
+def test_only_terms_whose_exact_weight_is_zero_are_dropped_and_all_of_them(seed, fine):
+    prompt, completion, rank, reward, _ = random_batch(seed)
+    if fine:    # partial credit, in steps that floats can't hold
+        reward = (reward + torch.arange(reward.numel()).view_as(reward) % 3) / 10
+    with torch.no_grad():
+        pieces = log_probs(tiny_model(), prompt, completion, rank, advantages(reward).flatten())
+        kept = {(int(b), int(i)) for row, position, _ in pieces for b, i in zip(row, position)}
+    exact = exact_weights(prompt, completion, rank, reward)
+    if fine:    # the float 0.1 + 0.2 is no fraction of ten: what is within rounding of 0 is 0
+        assert kept == {at for at, weight in exact.items() if abs(weight) > 1e-5}
+    else:
+        assert kept == {at for at, weight in exact.items() if weight}
+
+
+def test_while_siblings_agree_nothing_is_run_and_where_they_part_each_token_counts(model):
+    canvases = watch(model)
+    prompt = torch.tensor([[0, 1]] * 4)
+    completion = torch.tensor([[0, 1, 0], [0, 1, 1], [0, 3, 0], [0, 3, 1]])
+    rank = torch.arange(3).expand(4, 3)
+    # As many right as wrong go on with 0, with 0 1 and with 0 3: only the last token is judged.
+    for _ in grpo_loss(model, prompt, completion, rank, torch.tensor([1.0, -1.0, 1.0, -1.0])):
+        pass
+    assert sorted(torch.cat(canvases).tolist()) == [[0, 1, 0, 1, MASK], [0, 1, 0, 3, MASK]]
 
 
 def test_on_policy_the_clipped_ratio_of_the_paper_has_the_same_gradient(model):

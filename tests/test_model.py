@@ -10,8 +10,8 @@ import torch
 
 import grpo
 import model as model_py
-from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint,
-                   save_checkpoint, write_whole)
+from model import (MaskedDiffusionLM, ModelConfig, chunks, diffusion_loss, distinct, draw_masks,
+                   load_checkpoint, save_checkpoint, write_whole)
 
 torch.set_num_threads(1)    # tensors this small only wait for a second thread
 EOS, MASK = 4, 2    # in the middle of the vocabulary: nothing may rely on their being last
@@ -104,10 +104,70 @@ def test_a_row_does_not_notice_what_else_is_in_its_batch(model):
         assert torch.allclose(model(row[None])[0], logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("length", [1, 5, 12])
+def test_the_wanted_rows_are_those_of_the_whole_in_value_and_gradient(model, share, length):
+    generator = torch.Generator().manual_seed(length)
+    canvas = torch.randint(6, (9, length), generator=generator)
+    wanted = torch.rand(9, length, generator=generator) < share
+    weight = torch.rand(9, length, 6, generator=generator)
+    weight[..., MASK] = 0       # its logit is -inf
+    found = []
+    for few in (True, False):
+        model.zero_grad()
+        logits = model(canvas, wanted) if few else model(canvas)[wanted]
+        (logits.nan_to_num(neginf=0) * weight[wanted]).sum().backward()
+        found.append((logits, torch.cat([p.grad.flatten() for p in model.parameters()])))
+    (a, gradient_a), (b, gradient_b) = found
+    assert a.shape == (wanted.sum(), 6) and torch.allclose(a, b, atol=1e-5)
+    assert (gradient_a - gradient_b).norm() <= 1e-5 * gradient_b.norm()
+    assert (gradient_b.norm() > 1e-3) == bool(wanted.any())
+
+
+def test_the_last_layer_is_computed_only_where_it_is_wanted(model):
+    shapes = []
+    for block in model.blocks:
+        block.ff_out.register_forward_hook(lambda module, args, out: shapes.append(out.shape))
+    wanted = torch.zeros(3, 7).bool()
+    wanted[0, 2] = wanted[2, 5] = wanted[2, 6] = True
+    model(torch.zeros(3, 7).long(), wanted)
+    assert shapes == [(3, 7, 16), (3, 16)]
+
+
 def test_a_canvas_longer_than_the_model_is_refused_with_both_lengths(model):
     assert model(torch.zeros(1, 12).long()).shape == (1, 12, 6)
     with pytest.raises(ValueError, match="13.*12"):
         model(torch.zeros(1, 13).long())
+
+
+# ----------------------------------------------------------------------------------------------
+# each distinct row once, in pieces that fit the memory
+
+@pytest.mark.parametrize("n_rows, length, n_tokens", [
+    (1, 1, 1), (300, 4, 2), (500, 12, 3), (200, 39, 1000), (0, 4, 5)])
+def test_distinct_is_unique_in_another_order(n_rows, length, n_tokens):
+    rows = torch.randint(n_tokens, (n_rows, length),
+                         generator=torch.Generator().manual_seed(n_rows))
+    found, which = distinct(rows)
+    assert found[which].equal(rows)
+    assert len(found) == len(set(map(tuple, rows.tolist())))
+
+
+def test_rows_that_differ_are_told_apart_even_if_their_sums_are_equal(monkeypatch):
+    rows = torch.tensor([[0, 1], [1, 0], [0, 1], [2, 2]])
+    monkeypatch.setattr(torch, "randint", lambda high, size, generator: torch.ones(size).long())
+    found, which = distinct(rows)
+    assert found[which].equal(rows) and len(found) == 3
+
+
+@pytest.mark.parametrize("budget", [1, 2 * 16 * 7, 3 * 2 * 16 * 7 + 1, 10**9])
+def test_chunks_hold_every_row_once_and_no_more_than_the_budget(model, budget):
+    rows, others = torch.arange(70).view(10, 7), torch.arange(10)
+    pieces = list(chunks(model, rows, others, budget=budget))       # 2 layers of 16
+    assert torch.cat([a for a, _ in pieces]).equal(rows)
+    assert torch.cat([b for _, b in pieces]).equal(others)
+    most = max(len(a) for a, _ in pieces)
+    assert most == min(10, max(1, budget // (2 * 16 * 7)))
 
 
 # ----------------------------------------------------------------------------------------------

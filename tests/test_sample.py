@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import grpo
+import sample as sample_py
+from model import chunks
 from sample import (ORDERS, SELECTIONS, Decoder, draw, generate, is_finished,
                     select, text_length)
 from tests.test_model import EOS, MASK, tiny_model, watch
@@ -229,6 +231,75 @@ def test_under_fixed_noise_a_row_does_not_notice_what_else_is_in_its_batch(model
         assert torch.allclose(alone.logp[0], together.logp[b], atol=1e-5)
 
 
+@torch.no_grad()
+def plain_generate(model, prompt, length, decoder, uniform):
+    """The oracle for one token a step: one row, the whole canvas at every step, nothing shared.
+    -> tokens and ranks of the row, lists; what is left at the end of the text is not filled in."""
+    tokens, rank = [MASK] * length, [length] * length
+    size = decoder.block_length or length
+    for step in range(length):
+        u, text = uniform(), tokens[:(tokens + [EOS]).index(EOS)]
+        if MASK not in text:
+            break
+        p = model(torch.tensor([prompt + tokens]))[0, -length:].softmax(-1)
+        q = p ** (1 / (decoder.temperature or 1))
+        cdf = q.cumsum(-1) / q.sum(-1, keepdim=True)
+        start = tokens.index(MASK) // size * size
+        best = None
+        for i in range(start, min(start + size, length)):
+            if tokens[i] == MASK:
+                token = int((cdf[i] <= u[i]).sum()) if decoder.temperature else int(p[i].argmax())
+                first, second = p[i].topk(2).values.tolist()
+                score = {"left_to_right": -i, "confidence": float(p[i, token]),
+                         "top_probability": first, "margin": first - second,
+                         "entropy": -float(torch.special.entr(p[i]).sum()),
+                         "exploratory": first if step else float(torch.special.entr(p[i]).sum()),
+                         }[decoder.order]
+                if best is None or score > best[0] + 1e-6:
+                    best = score, i, token
+        _, i, token = best
+        tokens[i], rank[i] = token, step
+    return tokens, rank
+
+
+@pytest.mark.parametrize("order", [order for order in ORDERS if order != "random"])
+@pytest.mark.parametrize("block, temperature", [(None, 0), (None, 0.6), (2, 1.0), (3, 0.6)])
+@pytest.mark.parametrize("length", [1, 4, 9])
+def test_the_sampler_gives_the_tokens_and_ranks_of_the_plain_loop(order, block, temperature,
+                                                                  length):
+    model, decoder = tiny_model(), Decoder(order, block_length=block, temperature=temperature)
+    prompts = PROMPTS[:, 1:].repeat_interleave(4, 0)        # siblings share their first states
+    sample = generate(model, prompts, length, decoder, noise(6, n_rows=24, length=length))
+    for b, prompt in enumerate(prompts.tolist()):
+        tokens, rank = plain_generate(model, prompt, length, decoder,
+                                      noise(6, rows=b, n_rows=24, length=length))
+        assert sample.rank[b].tolist() == rank
+        assert sample.tokens[b].tolist() == [EOS if t == MASK else t for t in tokens]
+
+
+def test_the_size_of_the_chunks_changes_no_sample(model, monkeypatch):
+    decoder = Decoder("confidence", temperature=1.0)
+    whole = generate(model, PROMPTS, L, decoder, noise(7))
+    canvases = watch(model)
+    monkeypatch.setattr(sample_py, "chunks", functools.partial(chunks, budget=1))
+    assert same(generate(model, PROMPTS, L, decoder, noise(7)), whole)
+    assert max(map(len, canvases)) == 1
+
+
+def test_siblings_share_their_states_and_n_forward_counts_what_was_run(model):
+    canvases, prompts = watch(model), PROMPTS[:2].repeat_interleave(16, 0)
+    sample = generate(model, prompts, L, Decoder(temperature=1.0), noise(8, n_rows=32))
+    assert sample.n_forward == len(torch.cat(canvases)) < sample.nfe.sum() / 2
+    assert len(canvases[0]) == 2        # two prompts, and nothing written yet
+
+
+def test_from_left_to_right_only_one_position_of_a_state_is_asked_for(model):
+    asked = []
+    model.register_forward_hook(lambda module, args, logits: asked.append(args[1].sum(1)))
+    generate(model, PROMPTS, L, Decoder(temperature=1.0), noise(9))
+    assert (torch.cat(asked) == 1).all()
+
+
 # ----------------------------------------------------------------------------------------------
 # orders and selections, worked by hand
 
@@ -408,6 +479,19 @@ def test_no_draw_is_of_a_token_without_probability(temperature, u):
     logp = logp.log_softmax(-1)
     drawn = draw(logp, temperature, torch.arange(300), torch.full((300,), u))
     assert logp[torch.arange(300), drawn].isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0])
+@pytest.mark.parametrize("n, n_tokens, m", [(1, 5, 1000), (40, 300, 2000), (3000, 7, 3000)])
+def test_the_binary_search_draws_what_counting_would(temperature, n, n_tokens, m):
+    generator = torch.Generator().manual_seed(n)
+    logp = (torch.randn(n, n_tokens, generator=generator) * 4).log_softmax(-1)
+    which, u = torch.randint(n, (m,), generator=generator), torch.rand(m, generator=generator)
+    cdf = (logp / temperature).softmax(-1).cumsum(-1)
+    plain = (cdf[which] / cdf[which, -1:] <= u[:, None]).sum(1)
+    drawn = draw(logp, temperature, which, u)
+    assert (drawn != plain).sum() <= 1      # u can be within rounding of a border
+    assert len(set(drawn.tolist())) > 1
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0])
