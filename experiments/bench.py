@@ -131,7 +131,8 @@ def same_gradient(model, one, other, tolerance=1e-5):
         model.zero_grad()
         for piece in pieces:
             piece.backward()
-        return torch.cat([p.grad.flatten() for p in model.parameters()]).double()
+        return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten()
+                          for p in model.parameters()]).double()
     a, b = gradient(one), gradient(other)
     model.zero_grad()
     if (a - b).norm() > tolerance * a.norm():
@@ -330,6 +331,9 @@ def profile(bench, task, models):
         optimizer.zero_grad()
     rows += [["RL", name, *t] for name, t in summary(times)]
     print_table(["step", "part", "ms", "share"], rows)
+    if bench.args.csv:
+        write_csv(bench.args.csv, ["step", "part", "ms", "share"], [
+            dict(zip(["step", "part", "ms", "share"], row)) for row in rows])
 
 def summary(times):     # name -> seconds; -> name, (ms, share)
     medians = {name: statistics.median(t) for name, t in times.items()}
@@ -337,7 +341,7 @@ def summary(times):     # name -> seconds; -> name, (ms, share)
     for name, t in [*medians.items(), ("all", whole)]:
         yield name, (f"{1000 * t:.1f}", f"{t / whole:.0%}")
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description="Time each way of working against the published.")
     add = parser.add_argument
     add("--quick", action="store_true", help="one round of a few rows, under a minute")
@@ -348,14 +352,14 @@ def main():
     add("--only", default="", help="RL, pass or pretraining: only these rows")
     add("--profile", action="store_true", help="where the time of a step goes, instead")
     add("--code", default=ROOT, help="with --profile: of another checkout of this repository")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
         models = {when: load_checkpoint(f"{args.out}/{name}.pt", args.device)[0]
                   for when, name in (("start", "base"), ("end", "justgrpo"))}
         if args.csv:
-            write_csv(args.csv, COLUMNS, [])
+            write_csv(args.csv, COLUMNS, [])        # fails now, if it must
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "

@@ -133,12 +133,29 @@ def base_table(seeds):
                      "seconds (pretraining)"], rows)
 
 
+def bench_table():
+    """What experiments/bench.py measured."""
+    return markdown(["the same work", "baseline", "contender", "ratio, median (least to most)"], [
+        [r["what"], r["baseline"], r["contender"],
+         f"{r['ratio_median']} ({r['ratio_min']} to {r['ratio_max']})"]
+        for r in read_csv(ROOT / "assets" / "bench.csv")])
+
+
+def profile_table():
+    """Milliseconds by part, before the work of bench.py's rows and after."""
+    before, after = (read_csv(ROOT / "assets" / f"profile{name}.csv") for name in ("-before", ""))
+    return markdown(["step", "part", "before: ms", "share", "after: ms", "share"], [
+        [a["step"], a["part"], b["ms"], b["share"], a["ms"], a["share"]]
+        for b, a in zip(before, after)])
+
+
 def all_tables():
     folders = sorted((ROOT / "assets").glob("seed-*"), key=lambda f: int(f.name.split("-")[1]))
     seeds = {f.name.split("-")[1]: load(f) for f in folders}
     return {"summary": summary_table(seeds), "base": base_table(seeds),
             "trap": trap_table(seeds, "base"), "crossing": crossing_table(seeds),
-            "rl": rl_table(seeds), "after": trap_table(seeds, "justgrpo")}
+            "rl": rl_table(seeds), "after": trap_table(seeds, "justgrpo"),
+            "bench": bench_table(), "profile": profile_table()}
 
 
 def fill(text):
