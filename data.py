@@ -29,6 +29,8 @@ SPLITS = "train", "validation", "test"
 # We differ in three ways: 1. a dollar sign may stand before the number; 2. a full stop or comma
 # after it is not part of it; 3. answers are compared as numbers, so that 18.00 is 18.
 ANSWER = re.compile(r"#### (-?)\$?(-?[0-9.,]*[0-9])")
+# Each digit alone, words with their space before, all else somewhere: tiktoken drops what is not.
+GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"
 
 def extract_answer(text):
     """The number after the first "#### " that is followed by one, as a Decimal, or None."""
@@ -46,10 +48,6 @@ def make_tokenizer(pieces, pattern):
     ranks = {p: i for i, p in enumerate(dict.fromkeys([bytes([b]) for b in range(256)] + pieces))}
     return tiktoken.Encoding("flexibility-trap", pat_str=pattern, mergeable_ranks=ranks,
                              special_tokens={MASK: len(ranks), EOS: len(ranks) + 1})
-
-# One digit a token, words with their space before them, and every other character somewhere:
-# what the pattern does not match, tiktoken drops without a word.
-GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"
 
 def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
     """Byte-pair encoding (Sennrich et al. 2016): n_merges times, fuse the most frequent pair of
