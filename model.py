@@ -18,6 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+BUDGET = 2**21      # hidden values run at a time; with gradients, about 200 MB
+FORMAT = "flexibility-trap checkpoint, version 1"
+
 @dataclass
 class ModelConfig:
     vocab_size: int
@@ -40,6 +43,8 @@ class Block(nn.Module):
             nn.Linear(c, c, bias=False) for _ in range(4))
         self.ff_proj, self.up_proj = (nn.Linear(c, h, bias=False) for _ in range(2))   # SwiGLU
         self.ff_out = nn.Linear(h, c, bias=False)
+        for last in (self.attn_out, self.ff_out):       # each block starts as the identity
+            nn.init.zeros_(last.weight)
 
     def forward(self, x, cos, sin, wanted=None):
         """(B, S, C) -> (B, S, C), or only the n positions `wanted` (B, S) of it, (n, C). They need
@@ -77,9 +82,6 @@ class MaskedDiffusionLM(nn.Module):
         angle = torch.arange(config.max_length)[:, None] * frequency           # (max_length, half)
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
-        for block in self.blocks:       # each block starts as the identity
-            nn.init.zeros_(block.attn_out.weight)
-            nn.init.zeros_(block.ff_out.weight)
         nn.init.normal_(self.wte.weight, std=config.n_embd ** -0.5)
         nn.init.normal_(self.ff_out.weight, std=0.02)
 
@@ -107,6 +109,7 @@ def draw_masks(n_rows, length, generator=None):
 def diffusion_loss(model, prompt, completion, t, is_masked):
     """Masked cross-entropy weighted by 1/t, over B * L (LLaDA, eq. 3). The prompt is never masked.
     prompt (B, P), completion (B, L), t (B,), is_masked (B, L) -> nats per completion token."""
+    t, is_masked = t.to(prompt.device), is_masked.to(prompt.device)
     noisy = completion.masked_fill(is_masked, model.config.mask_id)
     wanted = F.pad(is_masked, (prompt.shape[1], 0))                            # (B, P+L)
     logits = model(torch.cat([prompt, noisy], dim=1), wanted)                  # (n, V)
@@ -124,16 +127,12 @@ def distinct(rows):
         return rows.unique(dim=0, return_inverse=True)
     return found, which
 
-BUDGET = 2**21      # hidden values run at a time; with gradients, about 200 MB
-
 def chunks(model, canvas, *others, budget=BUDGET):
     """Split tensors of U rows into pieces small enough for the memory, whatever the model."""
     c = model.config
     size = max(1, budget // (c.n_layer * c.n_embd * canvas.shape[1]))
     for i in range(0, len(canvas), size):
         yield [x[i:i + size] for x in (canvas, *others)]
-
-FORMAT = "flexibility-trap checkpoint, version 1"
 
 def write_whole(path, data):  # under a temporary name, then renamed: never half a file
     temporary = Path(f"{path}.{os.getpid()}.tmp")
@@ -157,7 +156,7 @@ def load_checkpoint(path, device="cpu"):
         raise FileNotFoundError(f"{path} is missing; make it with: python train.py")
     data = io.BytesIO(Path(path).read_bytes())
     try:
-        saved = torch.load(data, map_location="cpu", weights_only=True)
+        saved = dict(torch.load(data, map_location="cpu", weights_only=True))
         if saved["format"] != FORMAT:
             raise ValueError(f"another format, {saved['format']!r:.60}")
         model = MaskedDiffusionLM(ModelConfig(**saved["config"]))
