@@ -4,8 +4,7 @@
     python eval_gsm8k.py --samples 32 --temperature 0.6 --k 1,2,4,8,16,32      pass@k
     python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl      the real GSM8K
 
-400 toy problems take about 4 s on two CPU cores, left to right. Every interval is a 95 % bootstrap
-over problems: how far others would have moved the number, not another training seed."""
+Every interval is a 95 % bootstrap over problems: it does not say what another seed would do."""
 import csv
 import functools
 import hashlib
@@ -31,11 +30,10 @@ GSM8K_TEST_SHA256 = "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c
 def pass_at_k(correct, k):
     """Unbiased pass@k of each problem, 1 - C(n-c, k) / C(n, k), as a product that can't overflow
     (Chen et al. 2021, arXiv 2107.03374, section 2.1). correct (Q, n) of 0/1 -> (Q,)."""
-    n = correct.shape[1]
+    solved, n = correct.sum(1).astype(int), correct.shape[1]
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
-    return np.array([1.0 if n - c < k else 1 - np.prod(1 - k / np.arange(n - c + 1, n + 1))
-                     for c in correct.sum(1).astype(int)])
+    return np.array([1 - np.prod(1 - k / np.arange(n - c + 1, n + 1)) for c in solved])
 
 def bootstrap(numerator, denominator=None, n_resamples=2000):
     """-> value, low, high of sum(numerator) / sum(denominator) over problems (Q,), or the mean."""
@@ -72,13 +70,12 @@ def measure(task, sample):
     return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
 def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None):
-    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), seconds, and measures:
-    name -> (numerator, denominator), (Q,) each. `name` labels the progress bar; None: no bar."""
+    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), seconds, and measures: name ->
+    (numerator, denominator), (Q,) each. budget: probabilities a step; name: of a progress bar."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
     correct, texts, nfe, parts, start = [], [], [], [], time.time()
     read = functools.cache(task.text)       # texts repeat
-    row_size = task.completion_length * task.tokenizer.n_vocab      # of its probabilities
-    chunk = max(1, budget // (n_samples * row_size))        # problems a batch
+    chunk = max(1, budget // (n_samples * task.completion_length * task.tokenizer.n_vocab))
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
         rows = [p for p in problems[i:i + chunk] for _ in range(n_samples)]
         shape = len(rows), task.completion_length
