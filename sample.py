@@ -7,8 +7,9 @@ best to commit, and draws their tokens. Out come the tokens and, for every posit
 step at which it was committed. Left to right, confidence first, parallel: each is a choice of rank.
 
 Legend: B rows, A of them alive, P prompt, L completion, V vocabulary, U distinct canvases."""
-import argparse
 import sys
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -69,15 +70,13 @@ class Decoder:
 
 @dataclass
 class Sample:
-    """Positions that were left when their row was finished have rank L ("never"), hold end-of-text,
-    and are zero in entropy and logp."""
+    """What its row did not need has rank L ("never"), end-of-text, and zero entropy and logp."""
     tokens: torch.Tensor    # (B, L)
     rank: torch.Tensor      # (B, L) the step of the commit
     entropy: torch.Tensor   # (B, L) nats, of the untempered distribution at the commit
     logp: torch.Tensor      # (B, L) untempered log-probability of the token at the commit
     is_top: torch.Tensor    # (B, L) whether the token was the most probable one
     nfe: torch.Tensor       # (B,) forward evaluations of that row while it was alive
-    n_forward: int = 0      # canvases evaluated: rows share those that they have in common
 
 @torch.no_grad()
 def generate(model, prompts, length, decoder, uniform=None):
@@ -125,7 +124,6 @@ def generate(model, prompts, length, decoder, uniform=None):
         out.logp[at], out.entropy[at] = logp[i, new], entropy[i]
         out.is_top[at] = new == p.argmax(-1)[i]
         out.nfe[alive] += 1
-        out.n_forward += len(canvas)
         alive, step = alive[~is_finished(out.tokens[alive], config)], step + 1
     out.tokens[out.tokens == config.mask_id] = config.eos_id
     return out
@@ -158,16 +156,14 @@ def select(decoder, score, top, entropy, candidate):
     return torch.zeros_like(candidate).scatter(1, order, (take | (n == 1)) & real)
 
 def is_finished(tokens, config):  # (A, L) -> (A,): all before the first end-of-text is committed
-    masked, end = tokens == config.mask_id, tokens == config.eos_id
-    return ~(masked & (end.cumsum(1) == 0)).any(1)
+    return ~((tokens == config.mask_id) & ((tokens == config.eos_id).cumsum(1) == 0)).any(1)
 
 def text_length(tokens, eos_id):  # (B, L) -> (B,), the first end-of-text included
     return ((tokens == eos_id).cumsum(1) == 0).sum(1).add(1).clamp(max=tokens.shape[1])
 
 def new_parser(description):  # says what is wrong in one line, exit status 2
-    parser = argparse.ArgumentParser(
-        description=description, usage=argparse.SUPPRESS, allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = ArgumentParser(description=description, usage=SUPPRESS, allow_abbrev=False,
+                            formatter_class=ArgumentDefaultsHelpFormatter)
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu; auto: what works of them")
     parser.add_argument("--seed", type=int, default=0, help="of weights, problems and draws")
     return parser
@@ -197,11 +193,9 @@ def load_from_flags(args):  # -> model, task, info, Decoder
 
 def pick_device(name):  # auto: cuda if there, mps if it runs what we need, else cpu
     for device in ("cuda", "mps", "cpu") if name == "auto" else (name,):
-        try:    # not every version has every operation on mps
+        with suppress(RuntimeError, AssertionError):    # mps has not every operation everywhere
             torch.rand(2, 2, device=device).argsort(dim=1, stable=True).unique(dim=0)
             return device
-        except (RuntimeError, NotImplementedError, AssertionError):
-            pass
     raise ValueError(f"--device {name} does not work here; use --device cpu, or leave it out")
 
 def show(task, tokens, rank, watch):
@@ -241,10 +235,9 @@ def main(argv=None):
     speed = text_length(sample.tokens, task.eos_id) / sample.nfe
     for i, tokens in enumerate(sample.tokens):
         show(task, tokens, sample.rank[i], args.watch)
-        verdict = ""
-        if "answer" in problem:
-            right = task.reward(task.text(tokens), problem["answer"])
-            verdict = "; right" if right else f"; wrong, it is {problem['answer']}"
+        answer = problem.get("answer")
+        verdict = ("" if answer is None else "; right" if task.reward(task.text(tokens), answer)
+                   else f"; wrong, it is {answer}")
         print(f"{sample.nfe[i]:10d} forward evaluations, {speed[i]:.2f} tokens each, "
               f"log-prob {sample.logp[i].sum():.3f}{verdict}")
 
