@@ -4,10 +4,9 @@
     python train.py --quick     under a minute, for a first look; its numbers mean little
     python train.py --data train.jsonl --test test.jsonl      the same on the real GSM8K
 
-Leaves in --out: base.pt, justgrpo.pt (checkpoints), log.csv (training), results.csv (accuracies),
-measures.csv (the rest), summary.json, and progress.png if matplotlib is installed. Same seed and
-threads on a CPU: the same files, times apart; on a GPU only the seed is promised. What differs from
-JustGRPO (arXiv 2601.15165), beyond size, is listed in grpo.py."""
+Leaves in --out: base.pt, justgrpo.pt, log.csv (training), results.csv (accuracies), measures.csv
+(the rest), summary.json, and progress.png if matplotlib is installed. Same seed and threads on a
+CPU: the same files, times apart; on a GPU only the seed is promised."""
 import json
 import platform
 import sys
@@ -85,7 +84,6 @@ def pretrain(args, task):
     rest = [p for p in model.parameters() if all(p is not m for m in matrices)]
     optimizers = [torch.optim.Muon(matrices, lr=args.lr, momentum=0.95, weight_decay=0.01),
                   torch.optim.AdamW(rest, lr=args.lr / 2, betas=(0.9, 0.98), weight_decay=0.0)]
-    peaks = [o.param_groups[0]["lr"] for o in optimizers]
     generator = torch.Generator().manual_seed(args.seed)
     bar, start, losses = tqdm(range(args.steps), desc="pretraining"), time.time(), []
     for step in bar:
@@ -94,14 +92,14 @@ def pretrain(args, task):
             problems = [{**p, "solution": task.solution(p, task.n_steps)} for p in problems]
         prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (B, P)
         completion = task.completions([p["solution"] for p in problems]).to(args.device)  # (B, L)
-        t, is_masked = (x.to(args.device) for x in draw_masks(*completion.shape, generator))
+        masks = draw_masks(*completion.shape, generator)
         with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
-            loss = diffusion_loss(model, prompt, completion, t, is_masked)
+            loss = diffusion_loss(model, prompt, completion, *masks)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)     # 1/t has a long tail
         # Warm up over 50 steps, hold, fall to zero over the last half.
         scale = min((step + 1) / 50, 1, 2 * (args.steps - step) / args.steps)
-        for optimizer, peak in zip(optimizers, peaks):
+        for optimizer, peak in zip(optimizers, (args.lr, args.lr / 2)):
             optimizer.param_groups[0]["lr"] = peak * scale
             # Muon rounds to bfloat16, which CPUs may only emulate: 3/4 of a step's time on some.
             with patch.object(torch.Tensor, "bfloat16", torch.Tensor.float):
@@ -119,15 +117,13 @@ def pretrain(args, task):
     return model
 
 @torch.no_grad()
-def probe(args, task, model):
-    """What the base can do: held-out loss; is it good at steps, bad in the head?"""
+def probe(args, task, model):           # the base: held-out loss; good at steps, bad in the head?
     problems = task.held_out("validation", args.problems)
     prompt = task.prompts([p["question"] for p in problems]).to(args.device)            # (B, P)
     completion = task.completions([p["solution"] for p in problems]).to(args.device)    # (B, L)
     generator = torch.Generator().manual_seed(0)
-    draws = [draw_masks(*completion.shape, generator) for _ in range(8)]
-    nll = np.mean([diffusion_loss(model, prompt, completion, t.to(args.device),
-                                  is_masked.to(args.device)).item() for t, is_masked in draws])
+    nll = np.mean([diffusion_loss(model, prompt, completion, *draw_masks(
+        *completion.shape, generator)).item() for _ in range(8)])
     common = mode(p["answer"] for p in task.held_out("train", 5000))
     same = np.mean([p["answer"] == common for p in task.held_out("test", args.problems)])
     print(f"  held-out masked NLL {nll:.3f} nats a token ({len(problems)} problems); always "
@@ -190,12 +186,10 @@ def trap(args, task, model, stage):     # pass@k of every order: the table, and 
         record(args, "measures", [*lead.values()])
         print(f"  {decoder}: {crossing(lead)}")
 
-def overtakes(lead):
-    """The first k with left to right ahead by something (less is printed as +0.000), or None."""
+def overtakes(lead):    # the first k with left to right ahead (by less is printed +0.000), or None
     return next((k for k, row in lead.items() if float(row["value"]) >= 0.0005), None)
 
-def crossing(lead):
-    """A sentence computed from lead: k -> how far left to right is ahead at k, with interval."""
+def crossing(lead):     # a sentence; lead: k -> how far left to right is ahead at k, with interval
     over = overtakes(lead)
     text = ("no crossing, left to right is never ahead" if over is None else
             "no crossing, left to right is ahead from the start" if over == min(lead) else
@@ -239,8 +233,7 @@ def justgrpo(args, task, model):        # arXiv 2601.15165, section 3; the steps
     save_checkpoint(f"{args.out}/justgrpo.pt", model, task.describe(), stage="justgrpo",
                     seed=args.seed)
 
-def validate(args, task, model, step):
-    """The parallel decoders are the first to suffer from too large a step: watch them."""
+def validate(args, task, model, step):  # the first to suffer from large steps: parallel decoders
     problems = task.held_out("validation", min(128, args.problems))
     row = {name: evaluate(model, task, problems, decoder)["correct"].mean()
            for name, decoder in WATCHED.items()}
@@ -289,8 +282,7 @@ def parse_flags(argv):
     parser.set_defaults(**{name.replace("-", "_"): row[case] for name, row in FLAGS.items()})
     return parser, parser.parse_args(argv)
 
-def prepare(args, task):
-    """Check what a user can get wrong before any work. -> task, model (of a later stage)."""
+def prepare(args, task):        # what a user can get wrong, before any work; -> task, model or None
     args.device = pick_device(args.device)
     for name in FLAGS:
         if not 0 < getattr(args, name.replace("-", "_")) < float("inf"):
@@ -332,8 +324,7 @@ def run(args, task, model):             # the four acts; -> seconds of each
         print("\n== Act 4: JustGRPO ==")
         before = measure_all(args, task, model, "base", GREEDY, args.problems)
         justgrpo(args, task, model)
-        after = measure_all(args, task, model, "justgrpo", GREEDY, args.problems)
-        compare(args, before, after)
+        compare(args, before, measure_all(args, task, model, "justgrpo", GREEDY, args.problems))
         print("  And pass@k again:")
         trap(args, task, model, "justgrpo")
         seconds["JustGRPO"] = time.time() - start
