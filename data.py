@@ -94,9 +94,6 @@ class Task:
                              f"at most {self.prompt_length} tokens)")
         return self.rows[split][index % len(self.rows[split])]
 
-    def size(self, split):  # number of different problems; None: they don't run out
-        return len(self.rows.get(split, [])) if self.rows else None
-
     def use_rows(self, splits):
         """Take problems from these, as read_jsonl gives them. Those that do not fit the canvas are
         left out and counted; of a test row only the question has to fit."""
@@ -110,6 +107,8 @@ class Task:
 
     def describe(self):
         return {"name": self.name, **self.settings}
+    def size(self, split):  # number of different problems; None: they don't run out
+        return len(self.rows.get(split, [])) if self.rows else None
     def problems(self, split, start, n):
         return [self.problem(split, start + i) for i in range(n)]
 

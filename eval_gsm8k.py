@@ -48,12 +48,11 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
 def measure(task, sample):
     """name -> numerator (B,), denominator (B,), of everything that is not an accuracy."""
     tokens, rank, L = sample.tokens, sample.rank, sample.rank.shape[1]
-    position, lengths = torch.arange(L, device=rank.device), text_length(tokens, task.eos_id)
-    committed, one = rank < L, torch.ones(len(rank))
+    committed, one, lengths = rank < L, torch.ones(len(rank)), text_length(tokens, task.eos_id)
     rows = {"tokens_per_evaluation": (lengths, sample.nfe),
             "non_top_commits": ((committed & ~sample.is_top).sum(1), committed.sum(1))}
     if task.n_steps:
-        forks, inside = task.forks(tokens), position < lengths[:, None]      # up to end-of-text
+        forks, inside = task.forks(tokens), torch.arange(L, device=rank.device) < lengths[:, None]
         body = inside & (tokens != task.eos_id)
         # Bypassed: something to the right, before end-of-text, came earlier. (Blocks need no word
         # here: a later one is not begun before this one is full.)

@@ -70,7 +70,7 @@ class Decoder:
 
 @dataclass
 class Sample:
-    """What its row did not need has rank L ("never"), end-of-text, and zero entropy and logp."""
+    """What is left when a row is finished has rank L ("never"), end-of-text, entropy and logp 0."""
     tokens: torch.Tensor    # (B, L)
     rank: torch.Tensor      # (B, L) the step of the commit
     entropy: torch.Tensor   # (B, L) nats, of the untempered distribution at the commit

@@ -41,7 +41,6 @@ FLAGS = {
     "trap-problems": (64, 8, 8, 1, "test problems for pass@k"),
     "samples": (32, 8, 8, 2, "completions a problem for pass@k")}
 SHAPE = dict(n_merges=1792, prompt_length=112, completion_length=128)    # GSM8K's canvas
-
 TRAP = [Decoder(order, block_length=block, temperature=0.6) for order, block in
         [("left_to_right", None), ("confidence", None), ("confidence", 8),
          ("top_probability", None), ("random", None)]]
@@ -171,6 +170,7 @@ def measure_all(args, task, model, stage, decoders, n_problems, n_samples=1, ks=
     return out
 
 def trap(args, task, model, stage):     # pass@k of every order: the table, and what it says
+    print("\n== Act 3: the flexibility trap ==" if stage == "base" else "  And pass@k again:")
     ks, table = [2**i for i in range(20) if 2**i <= args.samples], []
     out = measure_all(args, task, model, stage, TRAP, args.trap_problems, args.samples, ks)
     extra = "distinct", "bypass_fork", "entropy_fork", "early_end"
@@ -244,14 +244,13 @@ def validate(args, task, model, step):  # the first to suffer from large steps: 
 def compare(args, before, after):       # on the same problems: paired differences
     table = []
     for decoder in GREEDY:
-        pair = before[decoder], after[decoder]          # (correct, rows, measures) each
-        (first, _, _), (then, rows, _) = pair
-        gain = {**rows[0], "measure": "gain", **interval(then.mean(1) - first.mean(1))}
+        (first, [old], was), (then, [new], now) = before[decoder], after[decoder]
+        gain = {**new, "measure": "gain", **interval(then.mean(1) - first.mean(1))}
         record(args, "measures", [gain])
-        table.append([decoder, *(f"{rows[0]['value']:.3f}" for _, rows, _ in pair),
+        table.append([decoder, f"{old['value']:.3f}", f"{new['value']:.3f}",
                       f"{gain['value']:+.3f}", f"{gain['low']:+.3f} to {gain['high']:+.3f}",
-                      *(f"{rows[0]['nfe']:.1f}" for _, rows, _ in pair),
-                      *(f"{measures['tokens_per_evaluation']:.2f}" for _, _, measures in pair)])
+                      f"{old['nfe']:.1f}", f"{new['nfe']:.1f}",
+                      *(f"{measures['tokens_per_evaluation']:.2f}" for measures in (was, now))])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE", "after",
                  "tokens/NFE", "after"], table)
     print(f"  {len(then)} problems. Look at the parallel decoders: no rollout had their order."
@@ -317,7 +316,6 @@ def run(args, task, model):             # the four acts; -> seconds of each
         model = pretrain(args, task)
         seconds["pretraining"] = time.time() - start
     if args.stage in ("trap", "all"):
-        print("\n== Act 3: the flexibility trap ==")
         trap(args, task, model, "base")
         seconds["trap"] = time.time() - start
     if args.stage in ("grpo", "all"):
@@ -325,7 +323,6 @@ def run(args, task, model):             # the four acts; -> seconds of each
         before = measure_all(args, task, model, "base", GREEDY, args.problems)
         justgrpo(args, task, model)
         compare(args, before, measure_all(args, task, model, "justgrpo", GREEDY, args.problems))
-        print("  And pass@k again:")
         trap(args, task, model, "justgrpo")
         seconds["JustGRPO"] = time.time() - start
     return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
