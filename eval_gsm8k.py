@@ -60,8 +60,7 @@ def measure(task, sample):
         for name, where in ("fork", forks & inside), ("other", ~forks & inside):
             rows[f"bypass_{name}"] = ((first < rank) & where).sum(1), where.sum(1)
             rows[f"entropy_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
-        # The length was decided first: end-of-text stands before something left of it.
-        end = rank.gather(1, lengths[:, None] - 1)[:, 0]
+        end = rank.gather(1, lengths[:, None] - 1)[:, 0]    # early: before something left of it
         is_well_formed = functools.cache(lambda t: task.is_well_formed(task.text(t)))
         early = (end < rank.masked_fill(~body, -1).amax(1)) & (tokens == task.eos_id).any(1)
         malformed = torch.tensor([not is_well_formed(tuple(t)) for t in tokens.tolist()])

@@ -10,7 +10,6 @@ never act; both are left out, and the gradient is the same. No KL term (the pape
 The sum is divided by the tokens of the whole batch, not of each completion, so that a token counts
 alike in long and short answers (DAPO, arXiv 2503.14476). Nothing counts after end-of-text. In
 train.py the learning rate falls to zero: the parallel decoders suffer first from large steps.
-
 Legend: Q prompts, G rollouts each, B = Q * G rows, P prompt length, L completion length, V
 vocabulary, N terms (one a committed token), U distinct canvases."""
 import torch
@@ -33,7 +32,6 @@ def log_probs(model, prompt, completion, rank, advantage=None, budget=BUDGET):
     every state. With ranks 0, 1, 2, ... this is eq. 6 of JustGRPO, exact in spite of the
     bidirectional attention. It is the policy of the sampler at temperature 1, wherever the draws do
     not choose the position; in `confidence` order they do, and that choice is left out.
-
     Yields pieces (row (n,), position (n,), log p (n,)) that together hold every committed position
     once; a caller can run backward on a piece and free its graph before the next. Each distinct
     state is run once: rollouts share prefixes. With advantage (B,), only terms it gives weight."""

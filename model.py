@@ -7,7 +7,6 @@ It is a GPT with three differences:
 3. the loss: hide each completion token with probability t ~ U(0, 1] and weight the cross-entropy at
    the hidden ones by 1/t. In expectation that is the negative log-likelihood averaged over every
    order of filling in (LLaDA, arXiv 2502.09992, eq. 3; a test proves it).
-
 Names are LLaDA's. Legend: B rows, P prompt, L completion, S = P + L, V vocabulary, C = n_embd."""
 import io
 import os
@@ -86,8 +85,7 @@ class MaskedDiffusionLM(nn.Module):
         nn.init.normal_(self.ff_out.weight, std=0.02)
 
     def forward(self, tokens, wanted=None):
-        """(B, S) token ids -> (B, S, V) logits, float32. With `wanted` (B, S) the n wanted rows of
-        it, (n, V), and the last layer is computed at these positions only."""
+        """(B, S) token ids -> (B, S, V) logits; with `wanted` (B, S) only there, fast, (n, V)."""
         n, most = tokens.shape[1], self.config.max_length
         if n > most:
             raise ValueError(f"a canvas of {n} tokens is longer than this model's {most}")

@@ -5,7 +5,6 @@
 Each step runs the model once, *scores* the masked positions (the order), *selects* how many of the
 best to commit, and draws their tokens. Out come the tokens and, for every position, its `rank`: the
 step at which it was committed. Left to right, confidence first, parallel: each is a choice of rank.
-
 Legend: B rows, A of them alive, P prompt, L completion, V vocabulary, U distinct canvases."""
 import sys
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
@@ -17,16 +16,14 @@ import torch.nn.functional as F
 from data import load_task
 from model import chunks, distinct, load_checkpoint
 
-# Scores: what each order commits first. p is untempered, ties go to the left.
-ORDERS = {
+ORDERS = {      # what is committed first, by a score; p is untempered, ties go to the left
     "left_to_right": "the leftmost mask: JustGRPO's rollouts",
     "confidence": "draw everywhere, keep the likeliest (LLaDA's LCR, the paper's arbitrary order)",
     "top_probability": "the position with the highest max p, then draw there (TPP, 2502.06768)",
     "margin": "the largest p(1st) - p(2nd), then draw",
     "entropy": "the lowest entropy, then draw", "random": "one random permutation a row",
     "exploratory": "the highest entropy first, then top_probability (EGI, arXiv 2609.34509)"}
-# Selections: how many are committed in one step, and the default value.
-SELECTIONS = {
+SELECTIONS = {  # how many are committed in one step, and the default value
     "k": (1, "the k best (LLaDA, arXiv 2502.09992)"),
     "threshold": (0.9, "all with max p >= value, at least the best (Fast-dLLM, 2505.22618)"),
     "factor": (1.0, "the largest n with (n+1)(1 - n-th highest max p) < value (Fast-dLLM)"),
@@ -223,9 +220,8 @@ def main(argv=None):
         model, task, _, decoder = load_from_flags(args)
         problem = (task.problem("test", args.index) if args.prompt is None
                    else {"question": args.prompt + task.after_question})
-        # A prompt may be longer than those seen in training, as far as the network reaches.
         n_tokens = len(task.tokenizer.encode_ordinary(problem["question"]))
-        most = model.config.max_length - task.completion_length
+        most = model.config.max_length - task.completion_length     # more than training prompts had
         prompt = task.prompts([problem["question"]], min(max(n_tokens, task.prompt_length), most))
     except (OSError, ValueError) as error:
         parser.error(str(error))

@@ -26,8 +26,7 @@ from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, l
                    save_checkpoint, write_whole)
 from sample import Decoder, generate, new_parser, pick_device
 
-# The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
-FLAGS = {
+FLAGS = {       # numbers worth turning: on the toy, with --quick, with --data, with both; and help
     "steps": (1300, 60, 3000, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
