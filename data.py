@@ -24,7 +24,6 @@ import torch
 
 MASK, EOS = "<|mask|>", "<|endoftext|>"
 SPLITS = "train", "validation", "test"
-
 # GSM8K's own expression is `#### (\-?[0-9\.\,]+)`: first match, commas removed, compared as text.
 # We differ in three ways: 1. a dollar sign may stand before the number; 2. a full stop or comma
 # after it is not part of it; 3. answers are compared as numbers, so that 18.00 is 18.

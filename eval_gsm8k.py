@@ -22,7 +22,6 @@ from sample import add_decoder_flags, generate, load_from_flags, new_parser, tex
 KEY = ["stage", "order", "selection", "block_length", "temperature"]
 RESULT_COLUMNS = [*KEY, "k", "value", "low", "high", "nfe", "n_problems", "n_samples", "seed"]
 MEASURE_COLUMNS = [*KEY, "measure", "value", "low", "high", "seed"]
-
 GSM8K_TEST = ("https://raw.githubusercontent.com/openai/grade-school-math/"
               "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/test.jsonl")
 GSM8K_TEST_SHA256 = "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14"

@@ -16,8 +16,7 @@ import torch
 from model import BUDGET, chunks, distinct
 
 def advantages(rewards):
-    """(Q, G) -> (Q, G), against the siblings (GRPO, arXiv 2402.03300, section 4.1.2), with the
-    unbiased std; exactly 0 where a group agrees."""
+    """(Q, G) -> (Q, G), GRPO's (arXiv 2402.03300, 4.1.2), unbiased std; 0 where a group agrees."""
     agree = (rewards == rewards[:, :1]).all(1, keepdim=True)
     centered = rewards - rewards.mean(1, keepdim=True)
     std = (centered.square().sum(1, keepdim=True) / max(rewards.shape[1] - 1, 1)).sqrt()

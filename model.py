@@ -90,9 +90,8 @@ class MaskedDiffusionLM(nn.Module):
         if n > most:
             raise ValueError(f"a canvas of {n} tokens is longer than this model's {most}")
         cos, sin, x = self.cos[:n], self.sin[:n], self.wte(tokens)             # (B, S, C)
-        for block in self.blocks[:-1]:
-            x = block(x, cos, sin)
-        x = self.blocks[-1](x, cos, sin, wanted)
+        for block in self.blocks:       # the last one is asked only for what is wanted
+            x = block(x, cos, sin, wanted if block is self.blocks[-1] else None)
         logits = self.ff_out(self.ln_f(x)).float()                             # (B, S, V), (n, V)
         # The one place where MASK is forbidden: no decoder can draw it, no loss can reward it.
         logits[..., self.config.mask_id] = -torch.inf

@@ -82,7 +82,7 @@ def pretrain(args, task):
     rest = [p for p in model.parameters() if all(p is not m for m in matrices)]
     optimizers = [torch.optim.Muon(matrices, lr=args.lr, momentum=0.95, weight_decay=0.01),
                   torch.optim.AdamW(rest, lr=args.lr / 2, betas=(0.9, 0.98), weight_decay=0.0)]
-    generator = torch.Generator().manual_seed(args.seed)
+    rng = torch.Generator().manual_seed(args.seed)
     bar, start, losses = tqdm(range(args.steps), desc="pretraining"), time.time(), []
     for step in bar:
         problems = task.problems("train", args.seed * STRIDE + step * args.batch, args.batch)
@@ -90,9 +90,8 @@ def pretrain(args, task):
             problems = [{**p, "solution": task.solution(p, task.n_steps)} for p in problems]
         prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (B, P)
         completion = task.completions([p["solution"] for p in problems]).to(args.device)  # (B, L)
-        masks = draw_masks(*completion.shape, generator)
         with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
-            loss = diffusion_loss(model, prompt, completion, *masks)
+            loss = diffusion_loss(model, prompt, completion, *draw_masks(*completion.shape, rng))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)     # 1/t has a long tail
         # Warm up over 50 steps, hold, fall to zero over the last half.
@@ -119,9 +118,9 @@ def probe(args, task, model):           # the base: held-out loss; good at steps
     problems = task.held_out("validation", args.problems)
     prompt = task.prompts([p["question"] for p in problems]).to(args.device)            # (B, P)
     completion = task.completions([p["solution"] for p in problems]).to(args.device)    # (B, L)
-    generator = torch.Generator().manual_seed(0)
-    nll = np.mean([diffusion_loss(model, prompt, completion, *draw_masks(
-        *completion.shape, generator)).item() for _ in range(8)])
+    rng = torch.Generator().manual_seed(0)
+    nll = np.mean([diffusion_loss(model, prompt, completion, *draw_masks(*completion.shape, rng))
+                   .item() for _ in range(8)])
     common = mode(p["answer"] for p in task.held_out("train", 5000))
     same = np.mean([p["answer"] == common for p in task.held_out("test", args.problems)])
     print(f"  held-out masked NLL {nll:.3f} nats a token ({len(problems)} problems); always "
