@@ -24,9 +24,8 @@ import torch
 
 MASK, EOS = "<|mask|>", "<|endoftext|>"
 SPLITS = "train", "validation", "test"
-# GSM8K's own expression is `#### (\-?[0-9\.\,]+)`: first match, commas removed, compared as text.
-# We differ in three ways: 1. a dollar sign may stand before the number; 2. a full stop or comma
-# after it is not part of it; 3. answers are compared as numbers, so that 18.00 is 18.
+# GSM8K's own is `#### (\-?[0-9\.\,]+)`: first match, commas removed, compared as text. Here a
+# dollar sign may stand before it, a full stop or comma after it is not part of it, and 18.00 is 18.
 ANSWER = re.compile(r"#### (-?)\$?(-?[0-9.,]*[0-9])")
 # Each digit alone, words with their space before, all else somewhere: tiktoken drops what is not.
 GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"

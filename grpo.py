@@ -10,8 +10,7 @@ never act; both are left out, and the gradient is the same. No KL term (the pape
 The sum is divided by the tokens of the whole batch, not of each completion, so that a token counts
 alike in long and short answers (DAPO, arXiv 2503.14476). Nothing counts after end-of-text. In
 train.py the learning rate falls to zero: the parallel decoders suffer first from large steps.
-Legend: Q prompts, G rollouts each, B = Q * G rows, P prompt length, L completion length, V
-vocabulary, N terms (one a committed token), U distinct canvases."""
+Legend: Q prompts x G rollouts = B rows, P prompt, L completion, V vocabulary, N terms, U states."""
 import torch
 from model import BUDGET, chunks, distinct
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from data import load_task
 from model import chunks, distinct, load_checkpoint
 
@@ -99,7 +98,7 @@ def generate(model, prompts, length, decoder, uniform=None):
         masked = canvas[:, -L:] == config.mask_id                                        # (U, L)
         # Candidates: the masks in the block of the leftmost one, n in all; no other is looked at.
         candidate = masked & (block == block[masked.int().argmax(1)][:, None])           # (U, L)
-        wanted = F.pad(candidate, (prompts.shape[1], 0))                                 # (U, P+L)
+        wanted = torch.nn.functional.pad(candidate, (prompts.shape[1], 0))               # (U, P+L)
         logp = torch.cat([model(*c) for c in chunks(model, canvas, wanted)]).log_softmax(-1)
         p = logp.exp()                                                                   # (n, V)
         top, second = p.topk(2).values.unbind(-1)                                        # (n,)

@@ -281,9 +281,8 @@ def parse_flags(argv):
 
 def prepare(args, task):        # what a user can get wrong, before any work; -> task, model or None
     args.device = pick_device(args.device)
-    for name in FLAGS:
-        if not 0 < getattr(args, name.replace("-", "_")) < float("inf"):
-            raise ValueError(f"--{name} must be above 0")
+    if bad := [f for f in FLAGS if not 0 < getattr(args, f.replace("-", "_")) < float("inf")]:
+        raise ValueError(f"--{bad[0]} must be above 0")
     if args.width % 8:
         raise ValueError(f"--width {args.width} is not a multiple of 8 (4 heads of an even size)")
     if bool(args.data) != bool(args.test):
