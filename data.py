@@ -191,9 +191,8 @@ class Toy(Task):
         forks = torch.zeros_like(is_number)
         forks[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
         end = (completion == self.hash_id) | (completion == self.eos_id)
-        ended = end.cumsum(1) > end.long()          # #### or end-of-text stands before
         n_written, forks[:, 0] = forks.cumsum(1), True
-        return forks & ~ended & (n_written < self.n_steps)
+        return forks & (end.cumsum(1) <= end.long()) & (n_written < self.n_steps)   # no end before
 
 def read_jsonl(path):
     """GSM8K's file format, one {"question", "answer"} a line -> problems. The calculator

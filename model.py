@@ -126,8 +126,7 @@ def distinct(rows):
 
 def chunks(model, canvas, *others, budget=BUDGET):
     """Split tensors of U rows into pieces small enough for the memory, whatever the model."""
-    c = model.config
-    size = max(1, budget // (c.n_layer * c.n_embd * canvas.shape[1]))
+    size = max(1, budget // (model.config.n_layer * model.config.n_embd * canvas.shape[1]))
     for i in range(0, len(canvas), size):
         yield [x[i:i + size] for x in (canvas, *others)]
 
