@@ -24,11 +24,11 @@ import torch
 
 MASK, EOS = "<|mask|>", "<|endoftext|>"
 SPLITS = "train", "validation", "test"
-
-# GSM8K's own expression is `#### (\-?[0-9\.\,]+)`: first match, commas removed, compared as text.
-# We differ in three ways: 1. a dollar sign may stand before the number; 2. a full stop or comma
-# after it is not part of it; 3. answers are compared as numbers, so that 18.00 is 18.
+# GSM8K's own is `#### (\-?[0-9\.\,]+)`: first match, commas removed, compared as text. Here a
+# dollar sign may stand before it, a full stop or comma after it is not part of it, and 18.00 is 18.
 ANSWER = re.compile(r"#### (-?)\$?(-?[0-9.,]*[0-9])")
+# Each digit alone, words with their space before, all else somewhere: tiktoken drops what is not.
+GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"
 
 def extract_answer(text):
     """The number after the first "#### " that is followed by one, as a Decimal, or None."""
@@ -42,15 +42,10 @@ def exact_match(text, answer):
 
 def make_tokenizer(pieces, pattern):
     """A tiktoken encoding built in memory (get_encoding would download): the 256 bytes, `pieces`
-    (in merge order), MASK, end-of-text. A word of `pattern` that is a piece becomes one token."""
-    pieces = dict.fromkeys([bytes([i]) for i in range(256)] + pieces)       # each once, in order
-    ranks = dict(zip(pieces, range(len(pieces))))
+    (in merge order, each once), MASK, EOS. A word of `pattern` that is a piece is one token."""
+    ranks = {p: i for i, p in enumerate(dict.fromkeys([bytes([b]) for b in range(256)] + pieces))}
     return tiktoken.Encoding("flexibility-trap", pat_str=pattern, mergeable_ranks=ranks,
                              special_tokens={MASK: len(ranks), EOS: len(ranks) + 1})
-
-# One digit a token, words with their space before them, and every other character somewhere:
-# what the pattern does not match, tiktoken drops without a word.
-GSM8K_PATTERN = r"\d| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+"
 
 def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
     """Byte-pair encoding (Sennrich et al. 2016): n_merges times, fuse the most frequent pair of
@@ -71,19 +66,16 @@ def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
         pieces.append(best[0] + best[1])
         for word in places.pop(best):
             count(word, -1)
-            merged = []
-            for part in parts[word]:    # left to right, so that "aaa" becomes "aa", "a"
-                merged.append(part)
-                if tuple(merged[-2:]) == best:
-                    merged[-2:] = [pieces[-1]]
+            merged = parts[word][:1]
+            for part in parts[word][1:]:    # left to right, so that "aaa" becomes "aa", "a"
+                merged[-1:] = [pieces[-1]] if (merged[-1], part) == best else [merged[-1], part]
             parts[word] = merged
             count(word, 1)
     return pieces
 
 class Task:
     """What the scripts need of a task. For your own (README.md has one) set `name`, `tokenizer`,
-    `prompt_length` and `completion_length` (in tokens), define `problem`, and override `reward` if
-    exact match of "#### N" is not what you want."""
+    `prompt_length` and `completion_length` (in tokens), and define `problem`, maybe `reward`."""
     n_steps = None      # the toy's number of operations; None: its forks are not known
     mask_id = property(lambda self: self.tokenizer.encode_single_token(MASK))
     eos_id = property(lambda self: self.tokenizer.eot_token)
@@ -100,24 +92,21 @@ class Task:
                              f"at most {self.prompt_length} tokens)")
         return self.rows[split][index % len(self.rows[split])]
 
-    def size(self, split):  # number of different problems; None: they don't run out
-        return len(self.rows.get(split, [])) if self.rows else None
-
     def use_rows(self, splits):
         """Take problems from these, as read_jsonl gives them. Those that do not fit the canvas are
         left out and counted; of a test row only the question has to fit."""
-        def n_tokens(text):
-            return len(self.tokenizer.encode_ordinary(text))
-        self.rows, self.too_long = {}, {}
+        encode, self.rows, self.too_long = self.tokenizer.encode_ordinary, {}, {}
         for split, rows in splits.items():
             rows = [{**row, "question": row["question"] + self.after_question} for row in rows]
             self.rows[split] = [
-                row for row in rows if n_tokens(row["question"]) <= self.prompt_length
-                and (split == "test" or n_tokens(row["solution"]) < self.completion_length)]
+                row for row in rows if len(encode(row["question"])) <= self.prompt_length
+                and (split == "test" or len(encode(row["solution"])) < self.completion_length)]
             self.too_long[split] = len(rows) - len(self.rows[split])
 
     def describe(self):
         return {"name": self.name, **self.settings}
+    def size(self, split):  # number of different problems; None: they don't run out
+        return len(self.rows.get(split, [])) if self.rows else None
     def problems(self, split, start, n):
         return [self.problem(split, start + i) for i in range(n)]
 
@@ -127,7 +116,6 @@ class Task:
 
     def prompts(self, questions, length=None):  # -> (B, P), padded on the left: they end together
         return self.canvas(questions, length or self.prompt_length, left=True)
-
     def completions(self, solutions):  # -> (B, L), padded on the right; both with end-of-text
         return self.canvas(solutions, self.completion_length, left=False)
 
@@ -170,9 +158,8 @@ class Toy(Task):
     def problem(self, split, index):
         if self.rows:
             return super().problem(split, index)
-        buckets = {"test": [0], "validation": [1], "train": range(2, 10)}[split]
         rng, bucket = random.Random(f"{split} {index}"), None
-        while bucket not in buckets:
+        while bucket not in {"test": [0], "validation": [1], "train": range(2, 10)}[split]:
             name, start = rng.choice(NAMES), rng.randint(1, LARGEST)
             story, steps, value = [], [f" {start}"], start
             for _ in range(self.n_steps):   # a verb, then an operand that keeps 0 <= value <= 12
@@ -183,8 +170,7 @@ class Toy(Task):
                 value = OPERATE[sign](value, n)
                 story.append(f"{verb} {n}")
                 steps.append(f" {sign}{n} -> {value}")
-            # The story's hash decides its split, whoever asks: splits can't overlap.
-            bucket = zlib.crc32(f"{start} {story}".encode()) % 10
+            bucket = zlib.crc32(f"{start} {story}".encode()) % 10   # splits can't overlap, then
         jump = [self.direct] + [self.skip] * (self.n_steps - 1)     # to ####, at each fork
         written = next((n for n, p in enumerate(jump) if rng.random() < p), self.n_steps)
         problem = {"question": f"{name} has {start} of {LARGEST}, {', '.join(story)}. How many?",
@@ -193,10 +179,8 @@ class Toy(Task):
 
     def solution(self, problem, n):  # the text that writes n steps, then the answer
         return "".join(problem["steps"][:n + 1] if n else []) + f" #### {problem['answer']}"
-
     def is_well_formed(self, text):
         return bool(re.fullmatch(r"( \d+( ([-+*]\d|~all) -> \d+)+)? #### \d+", text))
-
     def fork_position(self, n):  # of the token that decides whether step n (from 0) is written
         return 3 * n + 1 if n else 0
 
@@ -207,9 +191,8 @@ class Toy(Task):
         forks = torch.zeros_like(is_number)
         forks[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
         end = (completion == self.hash_id) | (completion == self.eos_id)
-        ended = end.cumsum(1) > end.long()          # #### or end-of-text stands before
         n_written, forks[:, 0] = forks.cumsum(1), True
-        return forks & ~ended & (n_written < self.n_steps)
+        return forks & (end.cumsum(1) <= end.long()) & (n_written < self.n_steps)   # no end before
 
 def read_jsonl(path):
     """GSM8K's file format, one {"question", "answer"} a line -> problems. The calculator
@@ -251,10 +234,9 @@ class GSM8K(Task):
         for row in sorted(rows, key=lambda row: zlib.crc32(row["question"].encode())):
             held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
             splits["validation" if held_out else "train"].append(row)
-        pieces = train_bpe("\n".join(r["question"] + "\n" + r["solution"]
-                                     for r in splits["train"]), n_merges)
-        task = cls("\n".join(f"{base64.b64encode(p).decode()} {256 + i}"
-                             for i, p in enumerate(pieces)), prompt_length, completion_length)
+        text = "\n".join(row["question"] + "\n" + row["solution"] for row in splits["train"])
+        task = cls("\n".join(f"{base64.b64encode(p).decode()} {rank}" for rank, p in enumerate(
+            train_bpe(text, n_merges), 256)), prompt_length, completion_length)
         task.use_rows(splits)
         return task
 

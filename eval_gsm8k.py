@@ -4,8 +4,7 @@
     python eval_gsm8k.py --samples 32 --temperature 0.6 --k 1,2,4,8,16,32      pass@k
     python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl      the real GSM8K
 
-400 toy problems take about 4 s on two CPU cores, left to right. Every interval is a 95 % bootstrap
-over problems: how far others would have moved the number, not another training seed."""
+Every interval is a 95 % bootstrap over problems: it does not say what another seed would do."""
 import csv
 import functools
 import hashlib
@@ -23,7 +22,6 @@ from sample import add_decoder_flags, generate, load_from_flags, new_parser, tex
 KEY = ["stage", "order", "selection", "block_length", "temperature"]
 RESULT_COLUMNS = [*KEY, "k", "value", "low", "high", "nfe", "n_problems", "n_samples", "seed"]
 MEASURE_COLUMNS = [*KEY, "measure", "value", "low", "high", "seed"]
-
 GSM8K_TEST = ("https://raw.githubusercontent.com/openai/grade-school-math/"
               "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/test.jsonl")
 GSM8K_TEST_SHA256 = "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14"
@@ -31,11 +29,10 @@ GSM8K_TEST_SHA256 = "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c
 def pass_at_k(correct, k):
     """Unbiased pass@k of each problem, 1 - C(n-c, k) / C(n, k), as a product that can't overflow
     (Chen et al. 2021, arXiv 2107.03374, section 2.1). correct (Q, n) of 0/1 -> (Q,)."""
-    n = correct.shape[1]
+    solved, n = correct.sum(1).astype(int), correct.shape[1]
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
-    return np.array([1.0 if n - c < k else 1 - np.prod(1 - k / np.arange(n - c + 1, n + 1))
-                     for c in correct.sum(1).astype(int)])
+    return np.array([1 - np.prod(1 - k / np.arange(n - c + 1, n + 1)) for c in solved])
 
 def bootstrap(numerator, denominator=None, n_resamples=2000):
     """-> value, low, high of sum(numerator) / sum(denominator) over problems (Q,), or the mean."""
@@ -50,12 +47,11 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
 def measure(task, sample):
     """name -> numerator (B,), denominator (B,), of everything that is not an accuracy."""
     tokens, rank, L = sample.tokens, sample.rank, sample.rank.shape[1]
-    position, lengths = torch.arange(L, device=rank.device), text_length(tokens, task.eos_id)
-    committed, one = rank < L, torch.ones(len(rank))
+    committed, one, lengths = rank < L, torch.ones(len(rank)), text_length(tokens, task.eos_id)
     rows = {"tokens_per_evaluation": (lengths, sample.nfe),
             "non_top_commits": ((committed & ~sample.is_top).sum(1), committed.sum(1))}
     if task.n_steps:
-        forks, inside = task.forks(tokens), position < lengths[:, None]      # up to end-of-text
+        forks, inside = task.forks(tokens), torch.arange(L, device=rank.device) < lengths[:, None]
         body = inside & (tokens != task.eos_id)
         # Bypassed: something to the right, before end-of-text, came earlier. (Blocks need no word
         # here: a later one is not begun before this one is full.)
@@ -63,8 +59,7 @@ def measure(task, sample):
         for name, where in ("fork", forks & inside), ("other", ~forks & inside):
             rows[f"bypass_{name}"] = ((first < rank) & where).sum(1), where.sum(1)
             rows[f"entropy_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
-        # The length was decided first: end-of-text stands before something left of it.
-        end = rank.gather(1, lengths[:, None] - 1)[:, 0]
+        end = rank.gather(1, lengths[:, None] - 1)[:, 0]    # early: before something left of it
         is_well_formed = functools.cache(lambda t: task.is_well_formed(task.text(t)))
         early = (end < rank.masked_fill(~body, -1).amax(1)) & (tokens == task.eos_id).any(1)
         malformed = torch.tensor([not is_well_formed(tuple(t)) for t in tokens.tolist()])
@@ -72,13 +67,12 @@ def measure(task, sample):
     return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
 def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None):
-    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), seconds, and measures:
-    name -> (numerator, denominator), (Q,) each. `name` labels the progress bar; None: no bar."""
+    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), seconds, and measures: name ->
+    (numerator, denominator), (Q,) each. budget: probabilities a step; name: of a progress bar."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
     correct, texts, nfe, parts, start = [], [], [], [], time.time()
     read = functools.cache(task.text)       # texts repeat
-    row_size = task.completion_length * task.tokenizer.n_vocab      # of its probabilities
-    chunk = max(1, budget // (n_samples * row_size))        # problems a batch
+    chunk = max(1, budget // (n_samples * task.completion_length * task.tokenizer.n_vocab))
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
         rows = [p for p in problems[i:i + chunk] for _ in range(n_samples)]
         shape = len(rows), task.completion_length

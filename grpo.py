@@ -9,17 +9,13 @@ Departures from the paper's eq. 8: one update a batch, so the ratio pi/pi_old is
 never act; both are left out, and the gradient is the same. No KL term (the paper's weight is 0).
 The sum is divided by the tokens of the whole batch, not of each completion, so that a token counts
 alike in long and short answers (DAPO, arXiv 2503.14476). Nothing counts after end-of-text. In
-train.py the learning rate falls linearly to zero, for the sake of the parallel decoders, which
-are the first to suffer from large steps.
-
-Legend: Q prompts, G rollouts each, B = Q * G rows, P prompt length, L completion length, V
-vocabulary, N terms (one a committed token), U distinct canvases."""
+train.py the learning rate falls to zero: the parallel decoders suffer first from large steps.
+Legend: Q prompts x G rollouts = B rows, P prompt, L completion, V vocabulary, N terms, U states."""
 import torch
 from model import BUDGET, chunks, distinct
 
 def advantages(rewards):
-    """(Q, G) -> (Q, G), against the siblings (GRPO, arXiv 2402.03300, section 4.1.2), with the
-    unbiased std; exactly 0 where a group agrees."""
+    """(Q, G) -> (Q, G), GRPO's (arXiv 2402.03300, 4.1.2), unbiased std; 0 where a group agrees."""
     agree = (rewards == rewards[:, :1]).all(1, keepdim=True)
     centered = rewards - rewards.mean(1, keepdim=True)
     std = (centered.square().sum(1, keepdim=True) / max(rewards.shape[1] - 1, 1)).sqrt()
@@ -34,11 +30,9 @@ def log_probs(model, prompt, completion, rank, advantage=None, budget=BUDGET):
     every state. With ranks 0, 1, 2, ... this is eq. 6 of JustGRPO, exact in spite of the
     bidirectional attention. It is the policy of the sampler at temperature 1, wherever the draws do
     not choose the position; in `confidence` order they do, and that choice is left out.
-
     Yields pieces (row (n,), position (n,), log p (n,)) that together hold every committed position
     once; a caller can run backward on a piece and free its graph before the next. Each distinct
-    state is run once: rollouts of a prompt share prefixes. With advantage (B,), only the terms that
-    it gives a weight."""
+    state is run once: rollouts share prefixes. With advantage (B,), only terms it gives weight."""
     mask_id, P, L = model.config.mask_id, prompt.shape[1], completion.shape[1]
     row, position = (rank < L).nonzero(as_tuple=True)                          # (N,) each
     hidden = rank[row] >= rank[row, position][:, None]                         # (N, L)
@@ -71,7 +65,6 @@ def has_weight(canvas, position, token, advantage):
 def grpo_loss(model, prompt, completion, rank, advantage, budget=BUDGET):
     """Yields the loss in pieces to call backward on; their sum is - sum_i A_row(i) log p_i / N over
     the N committed tokens of all rows (eq. 8 with ratio 1). advantage (B,).
-
     Rows without advantage add nothing, but their tokens count in N, so that a batch with little
     signal weighs less in Adam's averages."""
     n_tokens = (rank < completion.shape[1]).sum()

@@ -7,7 +7,6 @@ It is a GPT with three differences:
 3. the loss: hide each completion token with probability t ~ U(0, 1] and weight the cross-entropy at
    the hidden ones by 1/t. In expectation that is the negative log-likelihood averaged over every
    order of filling in (LLaDA, arXiv 2502.09992, eq. 3; a test proves it).
-
 Names are LLaDA's. Legend: B rows, P prompt, L completion, S = P + L, V vocabulary, C = n_embd."""
 import io
 import os
@@ -17,6 +16,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+BUDGET = 2**21      # hidden values run at a time; with gradients, about 200 MB
+FORMAT = "flexibility-trap checkpoint, version 1"
 
 @dataclass
 class ModelConfig:
@@ -40,6 +42,8 @@ class Block(nn.Module):
             nn.Linear(c, c, bias=False) for _ in range(4))
         self.ff_proj, self.up_proj = (nn.Linear(c, h, bias=False) for _ in range(2))   # SwiGLU
         self.ff_out = nn.Linear(h, c, bias=False)
+        for last in (self.attn_out, self.ff_out):       # each block starts as the identity
+            nn.init.zeros_(last.weight)
 
     def forward(self, x, cos, sin, wanted=None):
         """(B, S, C) -> (B, S, C), or only the n positions `wanted` (B, S) of it, (n, C). They need
@@ -77,22 +81,17 @@ class MaskedDiffusionLM(nn.Module):
         angle = torch.arange(config.max_length)[:, None] * frequency           # (max_length, half)
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
-        for block in self.blocks:       # each block starts as the identity
-            nn.init.zeros_(block.attn_out.weight)
-            nn.init.zeros_(block.ff_out.weight)
         nn.init.normal_(self.wte.weight, std=config.n_embd ** -0.5)
         nn.init.normal_(self.ff_out.weight, std=0.02)
 
     def forward(self, tokens, wanted=None):
-        """(B, S) token ids -> (B, S, V) logits, float32. With `wanted` (B, S) the n wanted rows of
-        it, (n, V), and the last layer is computed at these positions only."""
+        """(B, S) token ids -> (B, S, V) logits; with `wanted` (B, S) only there, fast, (n, V)."""
         n, most = tokens.shape[1], self.config.max_length
         if n > most:
             raise ValueError(f"a canvas of {n} tokens is longer than this model's {most}")
         cos, sin, x = self.cos[:n], self.sin[:n], self.wte(tokens)             # (B, S, C)
-        for block in self.blocks[:-1]:
-            x = block(x, cos, sin)
-        x = self.blocks[-1](x, cos, sin, wanted)
+        for block in self.blocks:       # the last one is asked only for what is wanted
+            x = block(x, cos, sin, wanted if block is self.blocks[-1] else None)
         logits = self.ff_out(self.ln_f(x)).float()                             # (B, S, V), (n, V)
         # The one place where MASK is forbidden: no decoder can draw it, no loss can reward it.
         logits[..., self.config.mask_id] = -torch.inf
@@ -107,6 +106,7 @@ def draw_masks(n_rows, length, generator=None):
 def diffusion_loss(model, prompt, completion, t, is_masked):
     """Masked cross-entropy weighted by 1/t, over B * L (LLaDA, eq. 3). The prompt is never masked.
     prompt (B, P), completion (B, L), t (B,), is_masked (B, L) -> nats per completion token."""
+    t, is_masked = t.to(prompt.device), is_masked.to(prompt.device)
     noisy = completion.masked_fill(is_masked, model.config.mask_id)
     wanted = F.pad(is_masked, (prompt.shape[1], 0))                            # (B, P+L)
     logits = model(torch.cat([prompt, noisy], dim=1), wanted)                  # (n, V)
@@ -124,16 +124,11 @@ def distinct(rows):
         return rows.unique(dim=0, return_inverse=True)
     return found, which
 
-BUDGET = 2**21      # hidden values run at a time; with gradients, about 200 MB
-
 def chunks(model, canvas, *others, budget=BUDGET):
     """Split tensors of U rows into pieces small enough for the memory, whatever the model."""
-    c = model.config
-    size = max(1, budget // (c.n_layer * c.n_embd * canvas.shape[1]))
+    size = max(1, budget // (model.config.n_layer * model.config.n_embd * canvas.shape[1]))
     for i in range(0, len(canvas), size):
         yield [x[i:i + size] for x in (canvas, *others)]
-
-FORMAT = "flexibility-trap checkpoint, version 1"
 
 def write_whole(path, data):  # under a temporary name, then renamed: never half a file
     temporary = Path(f"{path}.{os.getpid()}.tmp")
@@ -157,7 +152,7 @@ def load_checkpoint(path, device="cpu"):
         raise FileNotFoundError(f"{path} is missing; make it with: python train.py")
     data = io.BytesIO(Path(path).read_bytes())
     try:
-        saved = torch.load(data, map_location="cpu", weights_only=True)
+        saved = dict(torch.load(data, map_location="cpu", weights_only=True))
         if saved["format"] != FORMAT:
             raise ValueError(f"another format, {saved['format']!r:.60}")
         model = MaskedDiffusionLM(ModelConfig(**saved["config"]))

@@ -5,27 +5,24 @@
 Each step runs the model once, *scores* the masked positions (the order), *selects* how many of the
 best to commit, and draws their tokens. Out come the tokens and, for every position, its `rank`: the
 step at which it was committed. Left to right, confidence first, parallel: each is a choice of rank.
-
 Legend: B rows, A of them alive, P prompt, L completion, V vocabulary, U distinct canvases."""
-import argparse
 import sys
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from data import load_task
 from model import chunks, distinct, load_checkpoint
 
-# Scores: what each order commits first. p is untempered, ties go to the left.
-ORDERS = {
+ORDERS = {      # what is committed first, by a score; p is untempered, ties go to the left
     "left_to_right": "the leftmost mask: JustGRPO's rollouts",
     "confidence": "draw everywhere, keep the likeliest (LLaDA's LCR, the paper's arbitrary order)",
     "top_probability": "the position with the highest max p, then draw there (TPP, 2502.06768)",
     "margin": "the largest p(1st) - p(2nd), then draw",
     "entropy": "the lowest entropy, then draw", "random": "one random permutation a row",
     "exploratory": "the highest entropy first, then top_probability (EGI, arXiv 2609.34509)"}
-# Selections: how many are committed in one step, and the default value.
-SELECTIONS = {
+SELECTIONS = {  # how many are committed in one step, and the default value
     "k": (1, "the k best (LLaDA, arXiv 2502.09992)"),
     "threshold": (0.9, "all with max p >= value, at least the best (Fast-dLLM, 2505.22618)"),
     "factor": (1.0, "the largest n with (n+1)(1 - n-th highest max p) < value (Fast-dLLM)"),
@@ -69,15 +66,13 @@ class Decoder:
 
 @dataclass
 class Sample:
-    """Positions that were left when their row was finished have rank L ("never"), hold end-of-text,
-    and are zero in entropy and logp."""
+    """What is left when a row is finished has rank L ("never"), end-of-text, entropy and logp 0."""
     tokens: torch.Tensor    # (B, L)
     rank: torch.Tensor      # (B, L) the step of the commit
     entropy: torch.Tensor   # (B, L) nats, of the untempered distribution at the commit
     logp: torch.Tensor      # (B, L) untempered log-probability of the token at the commit
     is_top: torch.Tensor    # (B, L) whether the token was the most probable one
     nfe: torch.Tensor       # (B,) forward evaluations of that row while it was alive
-    n_forward: int = 0      # canvases evaluated: rows share those that they have in common
 
 @torch.no_grad()
 def generate(model, prompts, length, decoder, uniform=None):
@@ -103,7 +98,7 @@ def generate(model, prompts, length, decoder, uniform=None):
         masked = canvas[:, -L:] == config.mask_id                                        # (U, L)
         # Candidates: the masks in the block of the leftmost one, n in all; no other is looked at.
         candidate = masked & (block == block[masked.int().argmax(1)][:, None])           # (U, L)
-        wanted = F.pad(candidate, (prompts.shape[1], 0))                                 # (U, P+L)
+        wanted = torch.nn.functional.pad(candidate, (prompts.shape[1], 0))               # (U, P+L)
         logp = torch.cat([model(*c) for c in chunks(model, canvas, wanted)]).log_softmax(-1)
         p = logp.exp()                                                                   # (n, V)
         top, second = p.topk(2).values.unbind(-1)                                        # (n,)
@@ -125,7 +120,6 @@ def generate(model, prompts, length, decoder, uniform=None):
         out.logp[at], out.entropy[at] = logp[i, new], entropy[i]
         out.is_top[at] = new == p.argmax(-1)[i]
         out.nfe[alive] += 1
-        out.n_forward += len(canvas)
         alive, step = alive[~is_finished(out.tokens[alive], config)], step + 1
     out.tokens[out.tokens == config.mask_id] = config.eos_id
     return out
@@ -158,16 +152,14 @@ def select(decoder, score, top, entropy, candidate):
     return torch.zeros_like(candidate).scatter(1, order, (take | (n == 1)) & real)
 
 def is_finished(tokens, config):  # (A, L) -> (A,): all before the first end-of-text is committed
-    masked, end = tokens == config.mask_id, tokens == config.eos_id
-    return ~(masked & (end.cumsum(1) == 0)).any(1)
+    return ~((tokens == config.mask_id) & ((tokens == config.eos_id).cumsum(1) == 0)).any(1)
 
 def text_length(tokens, eos_id):  # (B, L) -> (B,), the first end-of-text included
     return ((tokens == eos_id).cumsum(1) == 0).sum(1).add(1).clamp(max=tokens.shape[1])
 
 def new_parser(description):  # says what is wrong in one line, exit status 2
-    parser = argparse.ArgumentParser(
-        description=description, usage=argparse.SUPPRESS, allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = ArgumentParser(description=description, usage=SUPPRESS, allow_abbrev=False,
+                            formatter_class=ArgumentDefaultsHelpFormatter)
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu; auto: what works of them")
     parser.add_argument("--seed", type=int, default=0, help="of weights, problems and draws")
     return parser
@@ -197,11 +189,9 @@ def load_from_flags(args):  # -> model, task, info, Decoder
 
 def pick_device(name):  # auto: cuda if there, mps if it runs what we need, else cpu
     for device in ("cuda", "mps", "cpu") if name == "auto" else (name,):
-        try:    # not every version has every operation on mps
+        with suppress(RuntimeError, AssertionError):    # mps has not every operation everywhere
             torch.rand(2, 2, device=device).argsort(dim=1, stable=True).unique(dim=0)
             return device
-        except (RuntimeError, NotImplementedError, AssertionError):
-            pass
     raise ValueError(f"--device {name} does not work here; use --device cpu, or leave it out")
 
 def show(task, tokens, rank, watch):
@@ -229,9 +219,8 @@ def main(argv=None):
         model, task, _, decoder = load_from_flags(args)
         problem = (task.problem("test", args.index) if args.prompt is None
                    else {"question": args.prompt + task.after_question})
-        # A prompt may be longer than those seen in training, as far as the network reaches.
         n_tokens = len(task.tokenizer.encode_ordinary(problem["question"]))
-        most = model.config.max_length - task.completion_length
+        most = model.config.max_length - task.completion_length     # more than training prompts had
         prompt = task.prompts([problem["question"]], min(max(n_tokens, task.prompt_length), most))
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -241,10 +230,9 @@ def main(argv=None):
     speed = text_length(sample.tokens, task.eos_id) / sample.nfe
     for i, tokens in enumerate(sample.tokens):
         show(task, tokens, sample.rank[i], args.watch)
-        verdict = ""
-        if "answer" in problem:
-            right = task.reward(task.text(tokens), problem["answer"])
-            verdict = "; right" if right else f"; wrong, it is {problem['answer']}"
+        answer = problem.get("answer")
+        verdict = ("" if answer is None else "; right" if task.reward(task.text(tokens), answer)
+                   else f"; wrong, it is {answer}")
         print(f"{sample.nfe[i]:10d} forward evaluations, {speed[i]:.2f} tokens each, "
               f"log-prob {sample.logp[i].sum():.3f}{verdict}")
 

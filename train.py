@@ -4,10 +4,9 @@
     python train.py --quick     under a minute, for a first look; its numbers mean little
     python train.py --data train.jsonl --test test.jsonl      the same on the real GSM8K
 
-Leaves in --out: base.pt, justgrpo.pt (checkpoints), log.csv (training), results.csv (accuracies),
-measures.csv (the rest), summary.json, and progress.png if matplotlib is installed. Same seed and
-threads on a CPU: the same files, times apart; on a GPU only the seed is promised. What differs from
-JustGRPO (arXiv 2601.15165), beyond size, is listed in grpo.py."""
+Leaves in --out: base.pt, justgrpo.pt, log.csv (training), results.csv (accuracies), measures.csv
+(the rest), summary.json, and progress.png if matplotlib is installed. Same seed and threads on a
+CPU: the same files, times apart; on a GPU only the seed is promised."""
 import json
 import platform
 import sys
@@ -27,8 +26,7 @@ from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, l
                    save_checkpoint, write_whole)
 from sample import Decoder, generate, new_parser, pick_device
 
-# The numbers worth turning: on the toy, with --quick, with --data, with both; and their help.
-FLAGS = {
+FLAGS = {       # numbers worth turning: on the toy, with --quick, with --data, with both; and help
     "steps": (1300, 60, 3000, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
     "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
@@ -42,7 +40,6 @@ FLAGS = {
     "trap-problems": (64, 8, 8, 1, "test problems for pass@k"),
     "samples": (32, 8, 8, 2, "completions a problem for pass@k")}
 SHAPE = dict(n_merges=1792, prompt_length=112, completion_length=128)    # GSM8K's canvas
-
 TRAP = [Decoder(order, block_length=block, temperature=0.6) for order, block in
         [("left_to_right", None), ("confidence", None), ("confidence", 8),
          ("top_probability", None), ("random", None)]]
@@ -85,8 +82,7 @@ def pretrain(args, task):
     rest = [p for p in model.parameters() if all(p is not m for m in matrices)]
     optimizers = [torch.optim.Muon(matrices, lr=args.lr, momentum=0.95, weight_decay=0.01),
                   torch.optim.AdamW(rest, lr=args.lr / 2, betas=(0.9, 0.98), weight_decay=0.0)]
-    peaks = [o.param_groups[0]["lr"] for o in optimizers]
-    generator = torch.Generator().manual_seed(args.seed)
+    rng = torch.Generator().manual_seed(args.seed)
     bar, start, losses = tqdm(range(args.steps), desc="pretraining"), time.time(), []
     for step in bar:
         problems = task.problems("train", args.seed * STRIDE + step * args.batch, args.batch)
@@ -94,14 +90,13 @@ def pretrain(args, task):
             problems = [{**p, "solution": task.solution(p, task.n_steps)} for p in problems]
         prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (B, P)
         completion = task.completions([p["solution"] for p in problems]).to(args.device)  # (B, L)
-        t, is_masked = (x.to(args.device) for x in draw_masks(*completion.shape, generator))
         with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
-            loss = diffusion_loss(model, prompt, completion, t, is_masked)
+            loss = diffusion_loss(model, prompt, completion, *draw_masks(*completion.shape, rng))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)     # 1/t has a long tail
         # Warm up over 50 steps, hold, fall to zero over the last half.
         scale = min((step + 1) / 50, 1, 2 * (args.steps - step) / args.steps)
-        for optimizer, peak in zip(optimizers, peaks):
+        for optimizer, peak in zip(optimizers, (args.lr, args.lr / 2)):
             optimizer.param_groups[0]["lr"] = peak * scale
             # Muon rounds to bfloat16, which CPUs may only emulate: 3/4 of a step's time on some.
             with patch.object(torch.Tensor, "bfloat16", torch.Tensor.float):
@@ -119,15 +114,13 @@ def pretrain(args, task):
     return model
 
 @torch.no_grad()
-def probe(args, task, model):
-    """What the base can do: held-out loss; is it good at steps, bad in the head?"""
+def probe(args, task, model):           # the base: held-out loss; good at steps, bad in the head?
     problems = task.held_out("validation", args.problems)
     prompt = task.prompts([p["question"] for p in problems]).to(args.device)            # (B, P)
     completion = task.completions([p["solution"] for p in problems]).to(args.device)    # (B, L)
-    generator = torch.Generator().manual_seed(0)
-    draws = [draw_masks(*completion.shape, generator) for _ in range(8)]
-    nll = np.mean([diffusion_loss(model, prompt, completion, t.to(args.device),
-                                  is_masked.to(args.device)).item() for t, is_masked in draws])
+    rng = torch.Generator().manual_seed(0)
+    nll = np.mean([diffusion_loss(model, prompt, completion, *draw_masks(*completion.shape, rng))
+                   .item() for _ in range(8)])
     common = mode(p["answer"] for p in task.held_out("train", 5000))
     same = np.mean([p["answer"] == common for p in task.held_out("test", args.problems)])
     print(f"  held-out masked NLL {nll:.3f} nats a token ({len(problems)} problems); always "
@@ -175,6 +168,7 @@ def measure_all(args, task, model, stage, decoders, n_problems, n_samples=1, ks=
     return out
 
 def trap(args, task, model, stage):     # pass@k of every order: the table, and what it says
+    print("\n== Act 3: the flexibility trap ==" if stage == "base" else "  And pass@k again:")
     ks, table = [2**i for i in range(20) if 2**i <= args.samples], []
     out = measure_all(args, task, model, stage, TRAP, args.trap_problems, args.samples, ks)
     extra = "distinct", "bypass_fork", "entropy_fork", "early_end"
@@ -190,12 +184,10 @@ def trap(args, task, model, stage):     # pass@k of every order: the table, and 
         record(args, "measures", [*lead.values()])
         print(f"  {decoder}: {crossing(lead)}")
 
-def overtakes(lead):
-    """The first k with left to right ahead by something (less is printed as +0.000), or None."""
+def overtakes(lead):    # the first k with left to right ahead (by less is printed +0.000), or None
     return next((k for k, row in lead.items() if float(row["value"]) >= 0.0005), None)
 
-def crossing(lead):
-    """A sentence computed from lead: k -> how far left to right is ahead at k, with interval."""
+def crossing(lead):     # a sentence; lead: k -> how far left to right is ahead at k, with interval
     over = overtakes(lead)
     text = ("no crossing, left to right is never ahead" if over is None else
             "no crossing, left to right is ahead from the start" if over == min(lead) else
@@ -239,8 +231,7 @@ def justgrpo(args, task, model):        # arXiv 2601.15165, section 3; the steps
     save_checkpoint(f"{args.out}/justgrpo.pt", model, task.describe(), stage="justgrpo",
                     seed=args.seed)
 
-def validate(args, task, model, step):
-    """The parallel decoders are the first to suffer from too large a step: watch them."""
+def validate(args, task, model, step):  # the first to suffer from large steps: parallel decoders
     problems = task.held_out("validation", min(128, args.problems))
     row = {name: evaluate(model, task, problems, decoder)["correct"].mean()
            for name, decoder in WATCHED.items()}
@@ -251,14 +242,13 @@ def validate(args, task, model, step):
 def compare(args, before, after):       # on the same problems: paired differences
     table = []
     for decoder in GREEDY:
-        pair = before[decoder], after[decoder]          # (correct, rows, measures) each
-        (first, _, _), (then, rows, _) = pair
-        gain = {**rows[0], "measure": "gain", **interval(then.mean(1) - first.mean(1))}
+        (first, [old], was), (then, [new], now) = before[decoder], after[decoder]
+        gain = {**new, "measure": "gain", **interval(then.mean(1) - first.mean(1))}
         record(args, "measures", [gain])
-        table.append([decoder, *(f"{rows[0]['value']:.3f}" for _, rows, _ in pair),
+        table.append([decoder, f"{old['value']:.3f}", f"{new['value']:.3f}",
                       f"{gain['value']:+.3f}", f"{gain['low']:+.3f} to {gain['high']:+.3f}",
-                      *(f"{rows[0]['nfe']:.1f}" for _, rows, _ in pair),
-                      *(f"{measures['tokens_per_evaluation']:.2f}" for _, _, measures in pair)])
+                      f"{old['nfe']:.1f}", f"{new['nfe']:.1f}",
+                      *(f"{measures['tokens_per_evaluation']:.2f}" for measures in (was, now))])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE", "after",
                  "tokens/NFE", "after"], table)
     print(f"  {len(then)} problems. Look at the parallel decoders: no rollout had their order."
@@ -289,12 +279,10 @@ def parse_flags(argv):
     parser.set_defaults(**{name.replace("-", "_"): row[case] for name, row in FLAGS.items()})
     return parser, parser.parse_args(argv)
 
-def prepare(args, task):
-    """Check what a user can get wrong before any work. -> task, model (of a later stage)."""
+def prepare(args, task):        # what a user can get wrong, before any work; -> task, model or None
     args.device = pick_device(args.device)
-    for name in FLAGS:
-        if not 0 < getattr(args, name.replace("-", "_")) < float("inf"):
-            raise ValueError(f"--{name} must be above 0")
+    if bad := [f for f in FLAGS if not 0 < getattr(args, f.replace("-", "_")) < float("inf")]:
+        raise ValueError(f"--{bad[0]} must be above 0")
     if args.width % 8:
         raise ValueError(f"--width {args.width} is not a multiple of 8 (4 heads of an even size)")
     if bool(args.data) != bool(args.test):
@@ -325,16 +313,13 @@ def run(args, task, model):             # the four acts; -> seconds of each
         model = pretrain(args, task)
         seconds["pretraining"] = time.time() - start
     if args.stage in ("trap", "all"):
-        print("\n== Act 3: the flexibility trap ==")
         trap(args, task, model, "base")
         seconds["trap"] = time.time() - start
     if args.stage in ("grpo", "all"):
         print("\n== Act 4: JustGRPO ==")
         before = measure_all(args, task, model, "base", GREEDY, args.problems)
         justgrpo(args, task, model)
-        after = measure_all(args, task, model, "justgrpo", GREEDY, args.problems)
-        compare(args, before, after)
-        print("  And pass@k again:")
+        compare(args, before, measure_all(args, task, model, "justgrpo", GREEDY, args.problems))
         trap(args, task, model, "justgrpo")
         seconds["JustGRPO"] = time.time() - start
     return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
