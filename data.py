@@ -83,7 +83,6 @@ class Task:
     reward = staticmethod(exact_match)      # (text, answer) -> float
     rows, too_long = {}, {}     # split -> problems from a file; how many of them did not fit
     after_question = ""         # of such problems
-
     def problem(self, split, index):
         """-> dict of question, solution (the text to learn) and answer. split is train, validation
         or test, which must share no problem; index is any integer >= 0."""
@@ -91,7 +90,6 @@ class Task:
             raise ValueError(f"no {split} problem: name a file of them with --data (a question has "
                              f"at most {self.prompt_length} tokens)")
         return self.rows[split][index % len(self.rows[split])]
-
     def use_rows(self, splits):
         """Take problems from these, as read_jsonl gives them. Those that do not fit the canvas are
         left out and counted; of a test row only the question has to fit."""
@@ -102,30 +100,25 @@ class Task:
                 row for row in rows if len(encode(row["question"])) <= self.prompt_length
                 and (split == "test" or len(encode(row["solution"])) < self.completion_length)]
             self.too_long[split] = len(rows) - len(self.rows[split])
-
     def describe(self):
         return {"name": self.name, **self.settings}
     def size(self, split):  # number of different problems; None: they don't run out
         return len(self.rows.get(split, [])) if self.rows else None
     def problems(self, split, start, n):
         return [self.problem(split, start + i) for i in range(n)]
-
     def held_out(self, split, n):
         """The first n, or all there are: none of them twice, or intervals would be too narrow."""
         return self.problems(split, 0, min(n, self.size(split) or n))
-
     def prompts(self, questions, length=None):  # -> (B, P), padded on the left: they end together
         return self.canvas(questions, length or self.prompt_length, left=True)
     def completions(self, solutions):  # -> (B, L), padded on the right; both with end-of-text
         return self.canvas(solutions, self.completion_length, left=False)
-
     def canvas(self, texts, length, left):
         rows = [self.tokenizer.encode_ordinary(text) for text in texts]
         if (longest := max(map(len, rows))) > length:
             raise ValueError(f"{longest} tokens where {length} fit: shorten it, or use known words")
         pads = [[self.eos_id] * (length - len(row)) for row in rows]
         return torch.tensor([pad + row if left else row + pad for row, pad in zip(rows, pads)])
-
     def text(self, completion):  # token ids -> text up to the first end-of-text, without MASK
         ids = [int(i) for i in completion] + [self.eos_id]
         return self.tokenizer.decode([i for i in ids[:ids.index(self.eos_id)] if i != self.mask_id])
@@ -176,7 +169,6 @@ class Toy(Task):
         problem = {"question": f"{name} has {start} of {LARGEST}, {', '.join(story)}. How many?",
                    "answer": str(value), "steps": steps}
         return {**problem, "solution": self.solution(problem, written)}
-
     def solution(self, problem, n):  # the text that writes n steps, then the answer
         return "".join(problem["steps"][:n + 1] if n else []) + f" #### {problem['answer']}"
     def is_well_formed(self, text):

@@ -67,27 +67,28 @@ def measure(task, sample):
     return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
 def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None):
-    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), seconds, and measures: name ->
-    (numerator, denominator), (Q,) each. budget: probabilities a step; name: of a progress bar."""
+    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), n_forward, seconds, measures: name
+    -> (numerator, denominator), (Q,) each. budget: probabilities a step; name: a progress bar's."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
-    correct, texts, nfe, parts, start = [], [], [], [], time.time()
+    texts, nfe, parts, n_forward, start = [], [], [], 0, time.time()
     read = functools.cache(task.text)       # texts repeat
     chunk = max(1, budget // (n_samples * task.completion_length * task.tokenizer.n_vocab))
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
-        rows = [p for p in problems[i:i + chunk] for _ in range(n_samples)]
-        shape = len(rows), task.completion_length
-        sample = generate(model, task.prompts([p["question"] for p in rows]).to(device), shape[1],
-                          decoder, lambda: torch.rand(shape, generator=generator))
+        prompts = task.prompts([p["question"] for p in problems[i:i + chunk]]).to(device)
+        prompts = prompts.repeat_interleave(n_samples, dim=0)
+        shape = len(prompts), task.completion_length
+        sample = generate(model, prompts, shape[1], decoder,
+                          lambda: torch.rand(shape, generator=generator))
         texts += [read(tuple(tokens)) for tokens in sample.tokens.tolist()]
-        correct += [task.reward(text, p["answer"]) for text, p in zip(texts[-len(rows):], rows)]
-        nfe += sample.nfe.tolist()
+        nfe, n_forward = nfe + sample.nfe.tolist(), n_forward + sample.n_forward
         parts.append(measure(task, sample))
     sums = {key: tuple(np.concatenate([p[key][side] for p in parts]).reshape(-1, n_samples).sum(1)
                        for side in (0, 1)) for key in parts[0]}
     texts = [texts[i:i + n_samples] for i in range(0, len(texts), n_samples)]
+    correct = [[task.reward(text, p["answer"]) for text in row] for row, p in zip(texts, problems)]
     if n_samples > 1:
         sums["distinct"] = [len(set(row)) for row in texts], [1] * len(texts)
-    return {"correct": np.reshape(correct, (-1, n_samples)), "texts": texts, "measures": sums,
+    return {"correct": np.array(correct), "texts": texts, "measures": sums, "n_forward": n_forward,
             "nfe": float(np.mean(nfe)), "seconds": time.time() - start}
 
 def interval(*pair):
@@ -158,7 +159,8 @@ def main(argv=None):
         [r.get("measure") or f"pass@{r['k']}", f"{r['value']:.3f}",
          f"{r['low']:.3f} to {r['high']:.3f}"] for r in rows + measures])
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
-          f"{result['nfe']:.1f} forward evaluations a row, {result['seconds']:.1f} s")
+          f"{result['nfe']:.1f} forward evaluations a row, {result['n_forward']} run in all, "
+          f"{result['seconds']:.1f} s")
     if args.csv:
         write_csv(args.csv, RESULT_COLUMNS, rows)
 

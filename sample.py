@@ -73,6 +73,7 @@ class Sample:
     logp: torch.Tensor      # (B, L) untempered log-probability of the token at the commit
     is_top: torch.Tensor    # (B, L) whether the token was the most probable one
     nfe: torch.Tensor       # (B,) forward evaluations of that row while it was alive
+    n_forward: int = 0      # evaluations run: rows share those of canvases that they have in common
 
 @torch.no_grad()
 def generate(model, prompts, length, decoder, uniform=None):
@@ -119,7 +120,7 @@ def generate(model, prompts, length, decoder, uniform=None):
         out.tokens[at], out.rank[at] = new, step
         out.logp[at], out.entropy[at] = logp[i, new], entropy[i]
         out.is_top[at] = new == p.argmax(-1)[i]
-        out.nfe[alive] += 1
+        out.nfe[alive], out.n_forward = out.nfe[alive] + 1, out.n_forward + len(canvas)
         alive, step = alive[~is_finished(out.tokens[alive], config)], step + 1
     out.tokens[out.tokens == config.mask_id] = config.eos_id
     return out
@@ -219,13 +220,12 @@ def main(argv=None):
         model, task, _, decoder = load_from_flags(args)
         problem = (task.problem("test", args.index) if args.prompt is None
                    else {"question": args.prompt + task.after_question})
-        n_tokens = len(task.tokenizer.encode_ordinary(problem["question"]))
+        n = max(task.prompt_length, len(task.tokenizer.encode_ordinary(problem["question"])))
         most = model.config.max_length - task.completion_length     # more than training prompts had
-        prompt = task.prompts([problem["question"]], min(max(n_tokens, task.prompt_length), most))
+        prompts = task.prompts([problem["question"]] * args.samples, min(n, most))
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    prompts = prompt.repeat(args.samples, 1).to(next(model.parameters()).device)
-    sample = generate(model, prompts, task.completion_length, decoder)
+    sample = generate(model, prompts.to(model.cos.device), task.completion_length, decoder)
     print("question  " + problem["question"].strip())
     speed = text_length(sample.tokens, task.eos_id) / sample.nfe
     for i, tokens in enumerate(sample.tokens):
