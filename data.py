@@ -163,7 +163,7 @@ class Toy(Task):
                 value = OPERATE[sign](value, n)
                 story.append(f"{verb} {n}")
                 steps.append(f" {sign}{n} -> {value}")
-            bucket = zlib.crc32(f"{start} {story}".encode()) % 10   # splits can't overlap, then
+            bucket = zlib.crc32(f"{start} {story}".encode()) % 10   # so splits can't overlap
         jump = [self.direct] + [self.skip] * (self.n_steps - 1)     # to ####, at each fork
         written = next((n for n, p in enumerate(jump) if rng.random() < p), self.n_steps)
         problem = {"question": f"{name} has {start} of {LARGEST}, {', '.join(story)}. How many?",

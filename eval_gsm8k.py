@@ -29,10 +29,11 @@ GSM8K_TEST_SHA256 = "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c
 def pass_at_k(correct, k):
     """Unbiased pass@k of each problem, 1 - C(n-c, k) / C(n, k), as a product that can't overflow
     (Chen et al. 2021, arXiv 2107.03374, section 2.1). correct (Q, n) of 0/1 -> (Q,)."""
-    solved, n = correct.sum(1).astype(int), correct.shape[1]
+    n = correct.shape[1]
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
-    return np.array([1 - np.prod(1 - k / np.arange(n - c + 1, n + 1)) for c in solved])
+    return np.array([1.0 if n - c < k else 1 - np.prod(1 - k / np.arange(n - c + 1, n + 1))
+                     for c in correct.sum(1).astype(int)])
 
 def bootstrap(numerator, denominator=None, n_resamples=2000):
     """-> value, low, high of sum(numerator) / sum(denominator) over problems (Q,), or the mean."""
@@ -59,7 +60,7 @@ def measure(task, sample):
         for name, where in ("fork", forks & inside), ("other", ~forks & inside):
             rows[f"bypass_{name}"] = ((first < rank) & where).sum(1), where.sum(1)
             rows[f"entropy_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
-        end = rank.gather(1, lengths[:, None] - 1)[:, 0]    # early: before something left of it
+        end = rank.gather(1, lengths[:, None] - 1)[:, 0]    # early: before something on its left
         is_well_formed = functools.cache(lambda t: task.is_well_formed(task.text(t)))
         early = (end < rank.masked_fill(~body, -1).amax(1)) & (tokens == task.eos_id).any(1)
         malformed = torch.tensor([not is_well_formed(tuple(t)) for t in tokens.tolist()])
@@ -70,15 +71,14 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, 
     """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), n_forward, seconds, measures: name
     -> (numerator, denominator), (Q,) each. budget: probabilities a step; name: a progress bar's."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
-    texts, nfe, parts, n_forward, start = [], [], [], 0, time.time()
-    read = functools.cache(task.text)       # texts repeat
-    chunk = max(1, budget // (n_samples * task.completion_length * task.tokenizer.n_vocab))
+    texts, nfe, parts, start, L = [], [], [], time.time(), task.completion_length
+    read, n_forward = functools.cache(task.text), 0         # texts repeat
+    chunk = max(1, budget // (n_samples * L * task.tokenizer.n_vocab))      # problems a batch
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
         prompts = task.prompts([p["question"] for p in problems[i:i + chunk]]).to(device)
         prompts = prompts.repeat_interleave(n_samples, dim=0)
-        shape = len(prompts), task.completion_length
-        sample = generate(model, prompts, shape[1], decoder,
-                          lambda: torch.rand(shape, generator=generator))
+        sample = generate(model, prompts, L, decoder,
+                          lambda: torch.rand(len(prompts), L, generator=generator))
         texts += [read(tuple(tokens)) for tokens in sample.tokens.tolist()]
         nfe, n_forward = nfe + sample.nfe.tolist(), n_forward + sample.n_forward
         parts.append(measure(task, sample))

@@ -15,7 +15,7 @@ import torch
 from model import BUDGET, chunks, distinct
 
 def advantages(rewards):
-    """(Q, G) -> (Q, G), GRPO's (arXiv 2402.03300, 4.1.2), unbiased std; 0 where a group agrees."""
+    """(Q, G) -> (Q, G), against the siblings (GRPO, 2402.03300, 4.1.2); 0 where a group agrees."""
     agree = (rewards == rewards[:, :1]).all(1, keepdim=True)
     centered = rewards - rewards.mean(1, keepdim=True)
     std = (centered.square().sum(1, keepdim=True) / max(rewards.shape[1] - 1, 1)).sqrt()
@@ -32,7 +32,7 @@ def log_probs(model, prompt, completion, rank, advantage=None, budget=BUDGET):
     not choose the position; in `confidence` order they do, and that choice is left out.
     Yields pieces (row (n,), position (n,), log p (n,)) that together hold every committed position
     once; a caller can run backward on a piece and free its graph before the next. Each distinct
-    state is run once: rollouts share prefixes. With advantage (B,), only terms it gives weight."""
+    state is run once: rollouts share prefixes. With advantage (B,), only what it gives weight."""
     mask_id, P, L = model.config.mask_id, prompt.shape[1], completion.shape[1]
     row, position = (rank < L).nonzero(as_tuple=True)                          # (N,) each
     hidden = rank[row] >= rank[row, position][:, None]                         # (N, L)

@@ -85,7 +85,7 @@ class MaskedDiffusionLM(nn.Module):
         nn.init.normal_(self.ff_out.weight, std=0.02)
 
     def forward(self, tokens, wanted=None):
-        """(B, S) token ids -> (B, S, V) logits; with `wanted` (B, S) only there, fast, (n, V)."""
+        """(B, S) token ids -> (B, S, V) logits; with `wanted` (B, S) for those n only, (n, V)."""
         n, most = tokens.shape[1], self.config.max_length
         if n > most:
             raise ValueError(f"a canvas of {n} tokens is longer than this model's {most}")

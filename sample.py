@@ -190,7 +190,7 @@ def load_from_flags(args):  # -> model, task, info, Decoder
 
 def pick_device(name):  # auto: cuda if there, mps if it runs what we need, else cpu
     for device in ("cuda", "mps", "cpu") if name == "auto" else (name,):
-        with suppress(RuntimeError, AssertionError):    # mps has not every operation everywhere
+        with suppress(RuntimeError, AssertionError):    # not every mps has every operation
             torch.rand(2, 2, device=device).argsort(dim=1, stable=True).unique(dim=0)
             return device
     raise ValueError(f"--device {name} does not work here; use --device cpu, or leave it out")
@@ -221,7 +221,7 @@ def main(argv=None):
         problem = (task.problem("test", args.index) if args.prompt is None
                    else {"question": args.prompt + task.after_question})
         n = max(task.prompt_length, len(task.tokenizer.encode_ordinary(problem["question"])))
-        most = model.config.max_length - task.completion_length     # more than training prompts had
+        most = model.config.max_length - task.completion_length     # may exceed training's prompts
         prompts = task.prompts([problem["question"]] * args.samples, min(n, most))
     except (OSError, ValueError) as error:
         parser.error(str(error))

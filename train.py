@@ -231,7 +231,7 @@ def justgrpo(args, task, model):        # arXiv 2601.15165, section 3; the steps
     save_checkpoint(f"{args.out}/justgrpo.pt", model, task.describe(), stage="justgrpo",
                     seed=args.seed)
 
-def validate(args, task, model, step):  # the first to suffer from large steps: parallel decoders
+def validate(args, task, model, step):  # parallel decoders suffer first from large steps
     problems = task.held_out("validation", min(128, args.problems))
     row = {name: evaluate(model, task, problems, decoder)["correct"].mean()
            for name, decoder in WATCHED.items()}
