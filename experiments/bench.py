@@ -259,7 +259,8 @@ class Products(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
     def replay(self):   # -> a function that runs these products alone, on numbers of its own
-        tensors = [[torch.empty_strided(*x).normal_() for x in pair] for pair in self.pairs]
+        tensors = [[torch.randn(1 + sum((n - 1) * step for n, step in zip(shape, strides)))
+                    .as_strided(shape, strides) for shape, strides in pair] for pair in self.pairs]
         return lambda: [torch.matmul(a, b) for a, b in tensors]
 
 class Pretraining:
