@@ -10,6 +10,7 @@ same result; if not, the row is refused. The baselines are the published loops (
 utils/generate.py of github.com/LeapLabTHU/JustGRPO), written again here from their description and
 made as fast as their idea allows: all rollouts in one batch, no Python loop over rows.
 
+    python experiments/bench.py --only ideas                 with and without each idea, alone
     python experiments/bench.py --profile                    where a step's time goes
     python experiments/bench.py --profile --code ../before   the same for another checkout"""
 import argparse
@@ -18,6 +19,7 @@ import statistics
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
@@ -30,11 +32,13 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
+import sample
 import train
 from data import Toy
 from eval_gsm8k import evaluate, print_table, write_csv
-from grpo import advantages, grpo_loss
-from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint)
+from grpo import advantages, grpo_loss, log_probs
+from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint,
+                   rotate)
 from sample import Decoder, generate, text_length
 
 COLUMNS = ["what", "baseline", "contender", "rounds", "ratio_median", "ratio_min", "ratio_max"]
@@ -301,6 +305,118 @@ class Pretraining:
             part()
         self.model.zero_grad()
 
+# ------------------------------------------------------------------------------------------------
+# Each idea by itself: with it (the contender) and without
+
+class Everywhere(torch.nn.Module):
+    """The network without `wanted`: the last layer and the head at every position."""
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def forward(self, tokens, wanted):
+        return self.model(tokens)[wanted]
+
+class FromTable(torch.nn.Module):
+    """Stands in for the first block: queries, keys and values of a token are the same wherever it
+    stands, so they are looked up in a table with a row for each word of the vocabulary."""
+    def __init__(self, model):
+        super().__init__()
+        self.block, self.wte, self.tokens = model.blocks[0], model.wte, None
+        model.register_forward_pre_hook(lambda m, args: setattr(self, "tokens", args[0]))
+
+    def forward(self, x, cos, sin, wanted=None):
+        b, h = self.block, self.block.attn_norm(self.wte.weight)               # (V, C)
+        q, k, v = (F.embedding(self.tokens, f(h)).unflatten(-1, (b.n_head, -1)).transpose(1, 2)
+                   for f in (b.q_proj, b.k_proj, b.v_proj))
+        h = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        x = x + b.attn_out(h.transpose(1, 2).flatten(-2))
+        h = b.ff_norm(x)
+        return x + b.ff_out(F.silu(b.ff_proj(h)) * b.up_proj(h))
+
+def written_out(q, k, v):
+    return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
+
+def counted(logp, temperature, which, u):   # sample.draw without the binary search
+    cdf = (logp / temperature).softmax(-1).cumsum(-1)[which]                   # (m, V)
+    return (cdf / cdf[:, -1:] <= u[:, None]).sum(-1)
+
+def idea_rows(bench, task, out):
+    """Kept is what brings 10 % to a whole row. Every variant is a copy of the base."""
+    def base():
+        return load_checkpoint(f"{out}/base.pt", bench.device)[0]
+    plain, table, L = base(), base(), task.completion_length
+    table.blocks[0] = FromTable(table)
+    problems = [p for p in task.problems("train", 9_000_000, 16) for _ in range(8)]
+    x = task.prompts([p["question"] for p in problems]).to(bench.device)
+    y = generate(plain, x, L, Decoder("left_to_right", temperature=1.0))
+    reward = torch.tensor([task.reward(task.text(t), p["answer"])
+                           for t, p in zip(y.tokens.cpu(), problems)]).view(16, 8)
+    a = advantages(reward).flatten().to(bench.device)
+    step = Pretraining(task, bench.device)
+    step.data()
+    t, is_masked = draw_masks(*step.completion.shape)
+
+    def pretraining(model, n=1, **autocast):
+        for part in zip(*(z.chunk(n) for z in (step.prompt, step.completion, t, is_masked))):
+            with torch.autocast(bench.device, torch.bfloat16, enabled=bool(autocast)):
+                loss = diffusion_loss(model, *part) / n
+            loss.backward()
+        model.zero_grad()
+    def loss(model):
+        for piece in grpo_loss(model, x, y.tokens, y.rank, a):
+            piece.backward()
+        model.zero_grad()
+    def loss_of_all_terms(model):
+        i = a.nonzero()[:, 0]
+        for row, _, logp in log_probs(model, x[i], y.tokens[i], y.rank[i]):
+            (-(a[i][row] * logp).sum() / (y.rank < L).sum()).backward()
+        model.zero_grad()
+    def rollouts(model):
+        generate(model, x, L, Decoder("left_to_right", temperature=1.0))
+    def pass_1024(**replaced):
+        with ExitStack() as stack:
+            for name, function in replaced.items():
+                stack.enter_context(patch.object(sample, name, function))
+            evaluate(plain, task, task.held_out("test", 1),
+                     Decoder("confidence", temperature=0.6), 1024)
+    def muon(kind):
+        with patch.object(torch.Tensor, "bfloat16", kind):
+            step.muon.step()
+    def no_sdpa():
+        with patch.object(F, "scaled_dot_product_attention", written_out):
+            pretraining(plain)
+    def compare(what, without, with_it, rounds=9):
+        bench.compare(what, without, with_it, rounds, ("without", "with"))
+
+    for name, work in (("pretraining", pretraining), ("RL loss", loss), ("rollouts", rollouts)):
+        compare(f"{name}: last layer and head only where wanted",
+                lambda: work(Everywhere(plain)), lambda: work(plain))
+        compare(f"{name}: first layer's queries, keys, values from a table",
+                lambda: work(plain), lambda: work(table))
+    compare("RL loss: no term without weight", lambda: loss_of_all_terms(plain),
+            lambda: loss(plain))
+    compare("pass@1024, confidence: rows told apart by a hash", lambda: pass_1024(
+        distinct=lambda rows: rows.unique(dim=0, return_inverse=True)), pass_1024)
+    compare("pass@1024, confidence: draws by binary search", lambda: pass_1024(draw=counted),
+            pass_1024)
+    step.forward()
+    step.backward()
+    compare("Muon's step: float32 instead of bfloat16",
+            lambda: muon(torch.Tensor.bfloat16), lambda: muon(torch.Tensor.float), 5)
+    compare("pretraining: attention written out", lambda: pretraining(plain), no_sdpa)
+    compare("pretraining: in two halves, gradients added", lambda: pretraining(plain),
+            lambda: pretraining(plain, 2))
+    compare("pretraining: bfloat16 autocast", lambda: pretraining(plain),
+            lambda: pretraining(plain, bfloat16=True), 3)
+    if not bench.args.quick:
+        compiled, start = base(), time.perf_counter()
+        for i, block in enumerate(compiled.blocks[:-1]):
+            compiled.blocks[i] = torch.compile(block)
+        pretraining(compiled)
+        compare(f"pretraining: torch.compile, after {time.perf_counter() - start:.0f} s of it",
+                lambda: pretraining(plain), lambda: pretraining(compiled))
+
 def profile(bench, task, models):
     """Median milliseconds of each part of a pretraining step, and of an RL step by the base."""
     step, model, rows = Pretraining(task, bench.device), models["start"], []
@@ -350,7 +466,7 @@ def main(argv=None):
     add("--out", default="out", help="folder with train.py's base.pt and justgrpo.pt")
     add("--device", default="cpu", help="cpu or cuda")
     add("--threads", type=int, help="of the CPU; default: torch's own choice")
-    add("--only", default="", help="RL, pass or pretraining: only these rows")
+    add("--only", default="", help="RL, pass, pretraining: only these rows; ideas: each idea alone")
     add("--profile", action="store_true", help="where the time of a step goes, instead")
     add("--code", default=ROOT, help="with --profile: of another checkout of this repository")
     args = parser.parse_args(argv)
@@ -372,6 +488,8 @@ def main(argv=None):
         rl_rows(bench, task, models)
     if args.only in "pass":
         pass_rows(bench, task, models["start"])
+    if args.only == "ideas":
+        idea_rows(bench, task, args.out)
     if args.only in "pretraining":
         step = Pretraining(task, args.device)
         step.whole()

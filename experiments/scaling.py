@@ -1,4 +1,5 @@
-"""How the time grows: of an RL step with rollouts, canvas, layers and width; of pass@n with n.
+"""How the time grows: of an RL step with rollouts, canvas, layers and width; of pass@n with n,
+in four orders, 16 problems.
 
     python train.py                                     makes out/base.pt
     python experiments/scaling.py --csv assets/scaling.csv --figure assets/scaling.png
@@ -37,7 +38,8 @@ class Sized(torch.nn.Module):
         same = all(getattr(base.config, name) == value for name, value in size.items())
         if "n_embd" in size:
             size["n_hidden"] = 3 * size["n_embd"]
-        self.base, self.config, self.n_states = base, replace(base.config, **size), 0
+        self.base, self.config = base, replace(base.config, **size)
+        self.n_states, self.answering = 0, 0.0
         self.worker = None if same else MaskedDiffusionLM(self.config).to(base.cos.device)
 
     def forward(self, tokens, wanted=None):
@@ -47,7 +49,10 @@ class Sized(torch.nn.Module):
         work = self.worker(tokens, wanted)
         if torch.is_grad_enabled():     # the loss: its value does not matter, its time does
             return work
-        return self.base(tokens, wanted)
+        start = time.perf_counter()
+        answer = self.base(tokens, wanted)
+        self.answering += time.perf_counter() - start       # is taken off
+        return answer
 
 def rl_step(model, task, n_rollouts, length):
     """One step of train.justgrpo: rollouts, rewards, loss with gradients. 16 prompts."""
@@ -76,19 +81,23 @@ def points(base, quick):    # -> name, x, function() -> published states, model 
         yield "layers", n, *step(Sized(base, n_layer=n))
     for width in (64, 128) if quick else (64, 128, 256, 512):
         yield "width", width, *step(Sized(base, n_embd=width))
-    problems, decoder = task.held_out("test", 16), Decoder("left_to_right", temperature=0.6)
-    for n in (1, 16) if quick else (1, 4, 16, 64, 256, 1024):
-        model = Sized(base)
-        def passes(model=model, n=n):
-            evaluate(model, task, problems, decoder, n)
-            return len(problems) * n * L
-        yield "pass@n, 16 problems", n, passes, model
+    problems = task.held_out("test", 16)
+    for order in ("left_to_right", "confidence", "top_probability", "random"):
+        decoder = Decoder(order, temperature=0.6)
+        for n in (1, 16) if quick else (1, 4, 16, 64, 256, 1024):
+            if order == "random" and n > 64:
+                continue        # nothing is shared: minutes
+            model = Sized(base)
+            def passes(model=model, n=n, decoder=decoder):
+                evaluate(model, task, problems, decoder, n)
+                return len(problems) * n * L
+            yield f"pass@n, {order}", n, passes, model
 
 def draw(rows, path):
     from matplotlib import pyplot
     names = list(dict.fromkeys(row["what"] for row in rows))
-    figure, axes = pyplot.subplots(1, len(names), figsize=(3.2 * len(names), 3))
-    for axis, name in zip(axes, names):
+    figure, axes = pyplot.subplots(-(-len(names) // 4), 4, figsize=(13, 5.5), squeeze=False)
+    for axis, name in zip(axes.flat, names):
         mine = [row for row in rows if row["what"] == name]
         x = [float(row["x"]) for row in mine]
         axis.plot(x, [float(row["seconds"]) for row in mine], "o-", label="seconds")
@@ -101,20 +110,20 @@ def draw(rows, path):
             one.set_ylim(bottom=one.get_ylim()[0] / 2)
         axis.set_xscale("log", base=2)
         axis.set_xlabel(name)
-        if axis is axes[0]:
+        if axis is axes[0, 0]:
             axis.set_ylabel("seconds (blue)")
             other.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description="How the time grows with the size of everything.")
     parser.add_argument("--quick", action="store_true", help="two points a curve, one run each")
     parser.add_argument("--out", default="out", help="folder with train.py's base.pt")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--csv", default="scaling.csv", help="rows, one a point")
     parser.add_argument("--figure", help="draw the rows to this file (needs matplotlib)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         base = load_checkpoint(f"{args.out}/base.pt", args.device)[0]
         rows = read_csv(args.csv) if Path(args.csv).exists() else []
@@ -126,11 +135,11 @@ def main():
     for what, x, work, model in tqdm(todo):
         times = []
         for _ in range(1 if args.quick else 3):
-            model.n_states, start = 0, time.perf_counter()
+            model.n_states, model.answering, start = 0, 0.0, time.perf_counter()
             published = work()
             if args.device == "cuda":
                 torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
+            times.append(time.perf_counter() - start - model.answering)
         rows.append(dict(zip(COLUMNS, [what, x, round(statistics.median(times), 4),
                                        model.n_states, published])))
         write_csv(args.csv, COLUMNS, rows)

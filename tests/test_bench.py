@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data import Toy
-from experiments import bench
+from experiments import bench, scaling
 from grpo import grpo_loss
 from model import MaskedDiffusionLM, ModelConfig, save_checkpoint
 from sample import Decoder, generate
@@ -116,6 +116,37 @@ def test_quick_writes_its_rows_with_exactly_these_columns(folder, capsys):
     for row in rows:
         assert 0 < float(row["ratio_min"]) <= float(row["ratio_median"]) <= float(row["ratio_max"])
     assert f"{torch.get_num_threads()} threads" in capsys.readouterr().out
+
+
+def test_scaling_counts_distinct_states_and_measures_no_point_twice(folder, monkeypatch):
+    every = scaling.points
+
+    def some(base, quick):
+        return [p for p in every(base, quick) if p[0] in ("rollouts a prompt", "pass@n, confidence")]
+    monkeypatch.setattr(scaling, "points", some)
+    path, argv = folder / "scaling.csv", ["--quick", "--out", str(folder), "--csv"]
+    scaling.main([*argv, str(path)])
+    first = path.read_text(encoding="utf-8")
+    rows = list(csv.DictReader(first.splitlines()))
+    assert list(rows[0]) == ["what", "x", "seconds", "states", "published_states"]
+    assert [row["x"] for row in rows] == ["4", "8", "1", "16"]
+    assert [int(r["published_states"]) for r in rows] == [2 * 64 * 22, 2 * 128 * 22, 16 * 22,
+                                                          256 * 22]
+    assert all(0 < int(row["states"]) <= int(row["published_states"]) for row in rows)
+    path.write_text(first.replace(rows[0]["seconds"], "77.0"), encoding="utf-8")
+    scaling.main([*argv, str(path)])
+    assert "77.0" in path.read_text(encoding="utf-8")
+
+
+def test_a_network_of_another_size_answers_as_the_base_and_is_run(folder):
+    base = scaling.load_checkpoint(folder / "base.pt")[0]
+    other, seen = scaling.Sized(base, n_embd=24, n_layer=2), []
+    other.worker.register_forward_hook(lambda module, args, logits: seen.append(logits))
+    tokens, wanted = torch.zeros(3, 9).long(), torch.eye(3, 9).bool()
+    with torch.no_grad():
+        assert other(tokens, wanted).equal(base(tokens, wanted)) and len(seen) == 1
+    assert other(tokens, wanted) is seen[1]         # with gradients: its own, to run them back
+    assert other.n_states == 6 and other.config.n_hidden == 72
 
 
 def test_without_a_checkpoint_it_says_in_one_line_how_to_make_it(tmp_path, capsys):
