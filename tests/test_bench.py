@@ -122,7 +122,8 @@ def test_scaling_counts_distinct_states_and_measures_no_point_twice(folder, monk
     every = scaling.points
 
     def some(base, quick):
-        return [p for p in every(base, quick) if p[0] in ("rollouts a prompt", "pass@n, confidence")]
+        return [p for p in every(base, quick)
+                if p[0] in ("rollouts a prompt", "pass@n, confidence")]
     monkeypatch.setattr(scaling, "points", some)
     path, argv = folder / "scaling.csv", ["--quick", "--out", str(folder), "--csv"]
     scaling.main([*argv, str(path)])
