@@ -178,20 +178,25 @@ def published(decoder, length):     # -> block_length, by
 # ------------------------------------------------------------------------------------------------
 # The rows
 
+def rl_batches(bench, task, model, n):
+    """n batches of 16 prompts x 8 rollouts: prompts (B, P), sample, advantages (B,)."""
+    for b in range(n):
+        problems = [p for p in task.problems("train", 9_000_000 + b * 16, 16) for _ in range(8)]
+        prompt = task.prompts([p["question"] for p in problems]).to(bench.device)
+        sample = generate(model, prompt, task.completion_length,
+                          Decoder("left_to_right", temperature=1.0))
+        reward = torch.tensor([task.reward(task.text(t), p["answer"]) for t, p in
+                               zip(sample.tokens.cpu(), problems)]).view(16, 8)
+        yield prompt, sample, advantages(reward).flatten().to(bench.device)
+
 def rl_rows(bench, task, models):
     """One RL step's loss and its rollouts, from the base (the start) and from the trained model
     (the end). At the end a batch may be without any signal: so several batches are timed as one."""
-    quick, L, device = bench.args.quick, task.completion_length, bench.device
-    Q, G, decoder = 16, 8, Decoder("left_to_right", temperature=1.0)
+    quick, L = bench.args.quick, task.completion_length
+    decoder = Decoder("left_to_right", temperature=1.0)
     for when, model in models.items():
-        batches = []
-        for b in range(1 if quick or when == "start" else 2):
-            problems = [p for p in task.problems("train", 9_000_000 + b * Q, Q) for _ in range(G)]
-            prompt = task.prompts([p["question"] for p in problems]).to(device)
-            tokens = generate(model, prompt, L, decoder)
-            reward = torch.tensor([task.reward(task.text(t), p["answer"]) for t, p in
-                                   zip(tokens.tokens.cpu(), problems)]).view(Q, G)
-            batches.append((prompt, tokens, advantages(reward).flatten().to(device)))
+        batches = list(rl_batches(bench, task, model, 1 if quick or when == "start" else 2))
+        prompt = batches[0][0]
         theirs = lambda: (l for x, y, a in batches for l in published_loss(model, x, y.tokens, a))
         ours = lambda: (l for x, y, a in batches for l in grpo_loss(model, x, y.tokens, y.rank, a))
         same_gradient(model, theirs(), ours())
@@ -200,7 +205,7 @@ def rl_rows(bench, task, models):
                       lambda: [l.backward() for l in ours()], 1 if quick else 5)
         model.zero_grad()
         same_tokens(model, prompt, L, decoder)
-        bench.compare(f"rollouts for RL, {Q} prompts x {G}, at the {when} of training",
+        bench.compare(f"rollouts for RL, 16 prompts x 8, at the {when} of training",
                       lambda: published_sampler(model, prompt, L, gumbel(1.0)),
                       lambda: generate(model, prompt, L, decoder), 1 if quick else 7)
 
@@ -347,12 +352,9 @@ def idea_rows(bench, task, out):
         return load_checkpoint(f"{out}/base.pt", bench.device)[0]
     plain, table, L = base(), base(), task.completion_length
     table.blocks[0] = FromTable(table)
-    problems = [p for p in task.problems("train", 9_000_000, 16) for _ in range(8)]
-    x = task.prompts([p["question"] for p in problems]).to(bench.device)
-    y = generate(plain, x, L, Decoder("left_to_right", temperature=1.0))
-    reward = torch.tensor([task.reward(task.text(t), p["answer"])
-                           for t, p in zip(y.tokens.cpu(), problems)]).view(16, 8)
-    a = advantages(reward).flatten().to(bench.device)
+    x, y, a = next(rl_batches(bench, task, plain, 1))
+    trained = load_checkpoint(f"{out}/justgrpo.pt", bench.device)[0]
+    late = list(rl_batches(bench, task, trained, 4))
     step = Pretraining(task, bench.device)
     step.data()
     t, is_masked = draw_masks(*step.completion.shape)
@@ -363,11 +365,11 @@ def idea_rows(bench, task, out):
                 loss = diffusion_loss(model, *part) / n
             loss.backward()
         model.zero_grad()
-    def loss(model):
+    def loss(model, x=x, y=y, a=a):
         for piece in grpo_loss(model, x, y.tokens, y.rank, a):
             piece.backward()
         model.zero_grad()
-    def loss_of_all_terms(model):
+    def loss_of_all_terms(model, x=x, y=y, a=a):    # of the groups that do not agree
         i = a.nonzero()[:, 0]
         for row, _, logp in log_probs(model, x[i], y.tokens[i], y.rank[i]):
             (-(a[i][row] * logp).sum() / (y.rank < L).sum()).backward()
@@ -394,8 +396,11 @@ def idea_rows(bench, task, out):
                 lambda: work(Everywhere(plain)), lambda: work(plain))
         compare(f"{name}: first layer's queries, keys, values from a table",
                 lambda: work(plain), lambda: work(table))
-    compare("RL loss: no term without weight", lambda: loss_of_all_terms(plain),
+    compare("RL loss at the start: no term without weight", lambda: loss_of_all_terms(plain),
             lambda: loss(plain))
+    compare("RL loss at the end: no term without weight",
+            lambda: [loss_of_all_terms(trained, *batch) for batch in late],
+            lambda: [loss(trained, *batch) for batch in late])
     compare("pass@1024, confidence: rows told apart by a hash", lambda: pass_1024(
         distinct=lambda rows: rows.unique(dim=0, return_inverse=True)), pass_1024)
     compare("pass@1024, confidence: draws by binary search", lambda: pass_1024(draw=counted),

@@ -94,7 +94,7 @@ def points(base, quick):    # -> name, x, function() -> published states, model 
             yield f"pass@n, {order}", n, passes, model
 
 def draw(rows, path):
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
     names = list(dict.fromkeys(row["what"] for row in rows))
     figure, axes = pyplot.subplots(-(-len(names) // 4), 4, figsize=(13, 5.5), squeeze=False)
     for axis, name in zip(axes.flat, names):
@@ -105,9 +105,15 @@ def draw(rows, path):
         for column, style in ("states", "s--"), ("published_states", "^:"):
             other.plot(x, [float(row[column]) for row in mine], style, color="gray",
                        label=column.replace("_", " "), markersize=3)
-        for one in (axis, other):
+        # Both axes span as many decades, so that slopes can be compared.
+        lines = [axis.lines, other.lines]
+        limits = [[f(f(line.get_ydata()) for line in one) for f in (min, max)] for one in lines]
+        span = 1.5 * max(high / low for low, high in limits)
+        for one, (low, high) in zip((axis, other), limits):
+            middle = (low * high) ** 0.5
             one.set_yscale("log")
-            one.set_ylim(bottom=one.get_ylim()[0] / 2)
+            one.set_ylim(middle / span ** 0.5, middle * span ** 0.5)
+            one.yaxis.set_minor_formatter(ticker.NullFormatter())
         axis.set_xscale("log", base=2)
         axis.set_xlabel(name)
         if axis is axes[0, 0]:

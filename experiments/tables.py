@@ -133,12 +133,25 @@ def base_table(seeds):
                      "seconds (pretraining)"], rows)
 
 
-def bench_table():
+def bench_table(name, first):
     """What experiments/bench.py measured."""
-    return markdown(["the same work", "baseline", "contender", "ratio, median (least to most)"], [
+    return markdown([first, "baseline", "contender", "ratio, median (least to most)"], [
         [r["what"], r["baseline"], r["contender"],
          f"{r['ratio_median']} ({r['ratio_min']} to {r['ratio_max']})"]
-        for r in read_csv(ROOT / "assets" / "bench.csv")])
+        for r in read_csv(ROOT / "assets" / f"{name}.csv")])
+
+
+def sharing_table():
+    """Evaluations run for pass@n of 16 problems, by order, from experiments/scaling.py's rows."""
+    rows = [r for r in read_csv(ROOT / "assets" / "scaling.csv") if r["what"].startswith("pass@n")]
+    ns = sorted({int(r["x"]) for r in rows})
+    published = {int(r["x"]): int(r["published_states"]) for r in rows}
+    cells = {(r["what"].split(", ")[1], int(r["x"])):
+             f"{int(r['states']):,} ({float(r['seconds']):.2g} s)" for r in rows}
+    orders = dict.fromkeys(order for order, _ in cells)
+    return markdown(["evaluations of 16 problems x n", *(f"n={n}" for n in ns)], [
+        ["published sampler", *(f"{published[n]:,}" for n in ns)],
+        *([order, *(cells.get((order, n), "") for n in ns)] for order in orders)])
 
 
 def profile_table():
@@ -155,7 +168,8 @@ def all_tables():
     return {"summary": summary_table(seeds), "base": base_table(seeds),
             "trap": trap_table(seeds, "base"), "crossing": crossing_table(seeds),
             "rl": rl_table(seeds), "after": trap_table(seeds, "justgrpo"),
-            "bench": bench_table(), "profile": profile_table()}
+            "bench": bench_table("bench", "the same work"), "profile": profile_table(),
+            "sharing": sharing_table(), "ideas": bench_table("ideas", "each idea alone")}
 
 
 def fill(text):
