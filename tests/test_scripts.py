@@ -187,6 +187,25 @@ def test_the_summary_says_how_to_do_it_again(story):
     assert len(summary["seconds"]) >= 3 and all(s >= 0 for s in summary["seconds"].values())
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (24, 8), (8, 24)])
+def test_muon_stays_in_float32_where_train_lifts_it(shape):
+    """train.pretrain's patch: torch.optim.Muon, asked for bfloat16, gets float32. It fails when
+    another version of torch asks in another way."""
+    torch.manual_seed(0)
+    p = torch.nn.Parameter(torch.randn(shape))
+    before, p.grad = p.detach().clone(), torch.randn(shape)
+    with train.patch.object(torch.Tensor, "bfloat16", torch.Tensor.float):
+        torch.optim.Muon([p], lr=0.1, momentum=0.95, weight_decay=0.01).step()
+    x = p.grad.double()                     # after one step, momentum is the gradient times a number
+    x = (x.T if shape[0] > shape[1] else x) / x.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    x = x.T if shape[0] > shape[1] else x
+    expected = before * (1 - 0.1 * 0.01) - 0.1 * max(1, shape[0] / shape[1]) ** 0.5 * x
+    assert (p - expected).norm() < 1e-5 * (expected - before).norm()
+
+
 def test_a_reward_with_signal_moves_the_weights(story):
     folder = story[0]
     before, after = weights(folder / "base.pt"), weights(folder / "justgrpo.pt")
