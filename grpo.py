@@ -16,7 +16,7 @@ from model import BUDGET, chunks, distinct
 
 def advantages(rewards):
     """(Q, G) -> (Q, G), against the siblings (GRPO, 2402.03300, 4.1.2); 0 where a group agrees."""
-    agree = (rewards == rewards[:, :1]).all(1, keepdim=True)
+    agree, rewards = (rewards == rewards[:, :1]).all(1, keepdim=True), rewards.float()
     centered = rewards - rewards.mean(1, keepdim=True)
     std = (centered.square().sum(1, keepdim=True) / max(rewards.shape[1] - 1, 1)).sqrt()
     return (centered / (std + 1e-4)).masked_fill(agree, 0.0)

@@ -51,7 +51,7 @@ class Block(nn.Module):
         h = self.attn_norm(x)
         k, v = (f(h).unflatten(-1, (self.n_head, -1)).transpose(1, 2)          # (B, H, S, C/H)
                 for f in (self.k_proj, self.v_proj))
-        k, real = rotate(k, cos, sin), ...
+        k, real = rotate(k, cos, sin), ...      # an index: everything
         if wanted is not None:      # W = the most that a row wants; they come first
             n = wanted.sum(1, keepdim=True)
             at = wanted.int().argsort(dim=1, descending=True, stable=True)[:, :n.max()]  # (B, W)
@@ -114,13 +114,13 @@ def diffusion_loss(model, prompt, completion, t, is_masked):
     return (nll / t.repeat_interleave(is_masked.sum(1))).sum() / completion.numel()
 
 def distinct(rows):
-    """Distinct rows: (B, N) int64 -> (U, N), and which (B,) of them each row is. Like
-    rows.unique(dim=0, return_inverse=True), but it sorts one number a row instead of N."""
+    """Distinct rows: (B, N) int64 -> (U, N), in any order, and which (B,) of them each row is.
+    rows.unique(dim=0, return_inverse=True) does so too, but sorts N numbers a row, not one."""
     factors = torch.randint(2**62, rows.shape[1:], generator=torch.Generator().manual_seed(0))
     _, which = (rows * factors.to(rows.device)).sum(1).unique(return_inverse=True)
     example = which.new_empty(int(which.max()) + 1 if len(rows) else 0)
     found = rows[example.scatter_(0, which, torch.arange(len(rows), device=rows.device))]
-    if not found[which].equal(rows):    # two rows with one sum: once in 10**8 years
+    if not found[which].equal(rows):    # two rows with the same sum, some day
         return rows.unique(dim=0, return_inverse=True)
     return found, which
 

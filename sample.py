@@ -190,8 +190,8 @@ def load_from_flags(args):  # -> model, task, info, Decoder
 
 def pick_device(name):  # auto: cuda if there, mps if it runs what we need, else cpu
     for device in ("cuda", "mps", "cpu") if name == "auto" else (name,):
-        with suppress(RuntimeError, AssertionError):    # not every mps has every operation
-            torch.rand(2, 2, device=device).argsort(dim=1, stable=True).unique(dim=0)
+        with suppress(RuntimeError, AssertionError, TypeError):     # mps: not all that we need
+            torch.rand(2, 2, device=device).double().argsort(dim=1, stable=True).unique(dim=0)
             return device
     raise ValueError(f"--device {name} does not work here; use --device cpu, or leave it out")
 

@@ -8,7 +8,7 @@ About ten minutes on two cores; --quick takes one. Each point is the median of t
 the seconds stand the canvases that were evaluated (distinct states) and those that the published
 loops evaluate: rows times length, once for the rollouts and once for the loss. Texts are always
 those of the base, so that a network of another size meets the same states: it is run for its time,
-and the base gives the answers. A longer canvas holds the same texts and more end-of-text.
+and the base gives the answers. A longer canvas holds much the same texts, and more end-of-text.
 
 Finished points are in the CSV at once, and are not measured again by the next run."""
 import argparse
@@ -60,7 +60,7 @@ def rl_step(model, task, n_rollouts, length):
     prompt = task.prompts([p["question"] for p in problems]).to(model.base.cos.device)
     generator = torch.Generator().manual_seed(0)
     sample = generate(model, prompt, length, Decoder("left_to_right", temperature=1.0),
-                      lambda: torch.rand(len(prompt), length, generator=generator))
+                      lambda: torch.rand(len(prompt), 38, generator=generator)[:, :length])
     reward = torch.tensor([task.reward(task.text(t), p["answer"]) for t, p in
                            zip(sample.tokens.cpu(), problems)]).view(16, n_rollouts)
     advantage = advantages(reward).flatten().to(prompt.device)
@@ -130,6 +130,8 @@ def main(argv=None):
     parser.add_argument("--csv", default="scaling.csv", help="rows, one a point")
     parser.add_argument("--figure", help="draw the rows to this file (needs matplotlib)")
     args = parser.parse_args(argv)
+    if args.quick and args.csv == parser.get_default("csv"):
+        args.csv = "scaling-quick.csv"      # not to be mistaken for finished points
     try:
         base = load_checkpoint(f"{args.out}/base.pt", args.device)[0]
         rows = read_csv(args.csv) if Path(args.csv).exists() else []

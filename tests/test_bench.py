@@ -65,6 +65,14 @@ def test_the_published_noise_follows_the_tempered_distribution(temperature):
     assert_frequencies(Counter(drawn.tolist()), dict(enumerate((4000 * share).tolist())))
 
 
+def test_gradients_that_are_zero_or_no_numbers_are_refused():
+    model = tiny_model()
+    for factor in (0.0, torch.nan):
+        one, other = ([model(PROMPTS)[..., :2].sum() * factor] for _ in range(2))
+        with pytest.raises(SystemExit, match="refused"):
+            bench.same_gradient(model, one, other)
+
+
 def test_texts_of_one_distribution_pass_and_those_of_another_are_refused():
     generator = torch.Generator().manual_seed(0)
 
@@ -105,7 +113,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_quick_writes_its_rows_with_exactly_these_columns(folder, capsys):
+def test_without_any_signal_there_is_no_loss_to_time(folder):
+    with pytest.raises(SystemExit, match="at the start of training no group has a signal"):
+        bench.main(["--quick", "--out", str(folder), "--only", "RL"])
+
+
+def test_quick_writes_its_rows_with_exactly_these_columns(folder, capsys, monkeypatch):
+    monkeypatch.setattr(Toy, "reward", lambda self, text, answer: float(len(text) % 2))
     bench.main(["--quick", "--out", str(folder), "--csv", str(folder / "bench.csv")])
     rows = list(csv.DictReader(open(folder / "bench.csv", encoding="utf-8")))
     assert list(rows[0]) == ["what", "baseline", "contender", "rounds", "ratio_median",

@@ -98,6 +98,12 @@ def test_advantages_by_hand():
     assert one_of_four == pytest.approx([-0.49990, 1.49970, -0.49990, -0.49990], abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.float64])
+def test_rewards_may_be_of_any_kind_of_number(kind):
+    rewards = torch.tensor([[1.0, 0, 0, 1], [1, 1, 1, 1]])
+    assert advantages(rewards.to(kind)).equal(advantages(rewards))
+
+
 def test_each_group_is_judged_by_itself():
     rewards = torch.tensor([[1.0, 0.0, 0.0], [5.0, 5.0, 8.0]])
     apart = torch.cat([advantages(rewards[:1]), advantages(rewards[1:])])

@@ -196,7 +196,7 @@ def test_muon_stays_in_float32_where_train_lifts_it(shape):
     before, p.grad = p.detach().clone(), torch.randn(shape)
     with train.patch.object(torch.Tensor, "bfloat16", torch.Tensor.float):
         torch.optim.Muon([p], lr=0.1, momentum=0.95, weight_decay=0.01).step()
-    x = p.grad.double()                     # after one step, momentum is the gradient times a number
+    x = p.grad.double()         # in the first step, momentum is the gradient times a number
     x = (x.T if shape[0] > shape[1] else x) / x.norm()
     for _ in range(5):
         gram = x @ x.T
