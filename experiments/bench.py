@@ -78,6 +78,10 @@ def inverse(temperature, uniform):
         return F.pad(token, (logits.shape[1] - u.shape[1], 0))
     return pick
 
+def noise(prompts, length):     # uniform() for generate and inverse: the same numbers every time
+    generator = torch.Generator().manual_seed(0)
+    return lambda: torch.rand(len(prompts), length, generator=generator).to(prompts.device)
+
 @torch.no_grad()
 def published_sampler(model, prompts, length, pick, block_length=1, by="drawn"):
     """One token a step until the canvas is full, the whole canvas of every row each time. by
@@ -145,14 +149,11 @@ def same_gradient(model, one, other, tolerance=1e-5):
     if not (a.norm() > 0 and (a - b).norm() <= tolerance * a.norm()):   # nan is refused, too
         sys.exit(f"bench.py: refused: the gradients differ by {(a - b).norm() / a.norm():.1e}")
 
-def same_tokens(model, prompts, length, decoder, seed=0):
+def same_tokens(model, prompts, length, decoder):
     """The published sampler and ours, from the same noise: the same text up to end-of-text."""
-    def uniform():
-        generator = torch.Generator().manual_seed(seed)
-        return lambda: torch.rand(len(prompts), length, generator=generator).to(prompts.device)
-    ours = generate(model, prompts, length, decoder, uniform()).tokens
-    theirs = published_sampler(model, prompts, length, inverse(decoder.temperature, uniform()),
-                               *published(decoder, length))
+    ours = generate(model, prompts, length, decoder, noise(prompts, length)).tokens
+    pick = inverse(decoder.temperature, noise(prompts, length))
+    theirs = published_sampler(model, prompts, length, pick, *published(decoder, length))
     n = text_length(theirs, model.config.eos_id)[:, None]
     inside = torch.arange(length, device=n.device) < n                         # (B, L)
     wrong = ((ours != theirs) & inside).any(1).sum().item()
@@ -181,17 +182,14 @@ def published(decoder, length):     # -> block_length, by
 # ------------------------------------------------------------------------------------------------
 # The rows
 
-def noise(prompts, task):   # for generate: the same numbers every time
-    generator = torch.Generator().manual_seed(0)
-    return lambda: torch.rand(len(prompts), task.completion_length, generator=generator)
-
 def rl_batches(bench, task, model, n):
     """n batches of 16 prompts x 8 rollouts: prompts (B, P), sample, advantages (B,)."""
     for b in range(n):
         problems = [p for p in task.problems("train", 9_000_000 + b * 16, 16) for _ in range(8)]
         prompt = task.prompts([p["question"] for p in problems]).to(bench.device)
         sample = generate(model, prompt, task.completion_length,
-                          Decoder("left_to_right", temperature=1.0), noise(prompt, task))
+                          Decoder("left_to_right", temperature=1.0),
+                          noise(prompt, task.completion_length))
         reward = torch.tensor([task.reward(task.text(t), p["answer"]) for t, p in
                                zip(sample.tokens.cpu(), problems)]).view(16, 8)
         yield prompt, sample, advantages(reward).flatten().to(bench.device)
@@ -217,7 +215,7 @@ def rl_rows(bench, task, models):
         same_tokens(model, prompt, L, decoder)
         bench.compare(f"rollouts for RL, 16 prompts x 8, at the {when} of training",
                       lambda: published_sampler(model, prompt, L, gumbel(1.0)),
-                      lambda: generate(model, prompt, L, decoder, noise(prompt, task)),
+                      lambda: generate(model, prompt, L, decoder, noise(prompt, L)),
                       1 if quick else 7)
 
 def pass_rows(bench, task, model):
@@ -309,9 +307,10 @@ class Pretraining:
         self.loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
 
-    def orthogonal(self):   # train.py lifts Muon from bfloat16 to float32; before, it did not
-        wide = torch.Tensor.float if hasattr(train, "patch") else torch.Tensor.bfloat16
-        with patch.object(torch.Tensor, "bfloat16", wide):
+    # train.py lifts Muon from bfloat16 to float32; before, it did not.
+    def orthogonal(self, lifted=hasattr(train, "patch")):
+        kind = torch.Tensor.float if lifted else torch.Tensor.bfloat16
+        with patch.object(torch.Tensor, "bfloat16", kind):
             self.muon.step()
 
     def parts(self):
@@ -388,16 +387,13 @@ def idea_rows(bench, task, out):
             (-(a[i][row] * logp).sum() / (y.rank < L).sum()).backward()
         model.zero_grad()
     def rollouts(model):
-        generate(model, x, L, Decoder("left_to_right", temperature=1.0), noise(x, task))
+        generate(model, x, L, Decoder("left_to_right", temperature=1.0), noise(x, L))
     def pass_1024(**replaced):
         with ExitStack() as stack:
             for name, function in replaced.items():
                 stack.enter_context(patch.object(sample, name, function))
             evaluate(plain, task, task.held_out("test", 1),
                      Decoder("confidence", temperature=0.6), 1024)
-    def muon(kind):
-        with patch.object(torch.Tensor, "bfloat16", kind):
-            step.muon.step()
     def no_sdpa():
         with patch.object(F, "scaled_dot_product_attention", written_out):
             pretraining(plain)
@@ -427,7 +423,7 @@ def idea_rows(bench, task, out):
     step.forward()
     step.backward()
     compare("Muon's step: float32 instead of bfloat16",
-            lambda: muon(torch.Tensor.bfloat16), lambda: muon(torch.Tensor.float), 5)
+            lambda: step.orthogonal(lifted=False), lambda: step.orthogonal(lifted=True), 5)
     compare("pretraining: attention written out", lambda: pretraining(plain), no_sdpa)
     compare("pretraining: in two halves, gradients added", lambda: pretraining(plain),
             lambda: pretraining(plain, 2))
