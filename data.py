@@ -175,7 +175,6 @@ class Toy(Task):
         return bool(re.fullmatch(r"( \d+( ([-+*]\d|~all) -> \d+)+)? #### \d+", text))
     def fork_position(self, n):  # of the token that decides whether step n (from 0) is written
         return 3 * n + 1 if n else 0
-
     def forks(self, completion):
         """(B, L) tokens, however malformed -> (B, L) bool: position 0 and every position right
         after a written value, up to and including the first ####, while steps are left to write."""

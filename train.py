@@ -330,7 +330,8 @@ def summarize(args, seconds):           # a later stage adds its seconds to the 
         seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
     write_whole(path, json.dumps({
         "settings": vars(args), "seconds": seconds, "threads": torch.get_num_threads(),
-        "machine": platform.platform(), "python": sys.version, "torch": torch.__version__},
+        "machine": platform.platform(), "python": sys.version, "torch": torch.__version__,
+        "headline": [row for row in read_csv(f"{args.out}/results.csv") if row["k"] == "1"]},
         indent=1).encode())
     try:
         from experiments.progress import draw

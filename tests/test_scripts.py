@@ -185,6 +185,7 @@ def test_the_summary_says_how_to_do_it_again(story):
     assert summary["torch"] == torch.__version__ and summary["threads"] == 1
     assert summary["machine"] and summary["python"]
     assert len(summary["seconds"]) >= 3 and all(s >= 0 for s in summary["seconds"].values())
+    assert len(summary["headline"]) == 2 * (5 + 7)      # the rows of k = 1
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (24, 8), (8, 24)])
