@@ -1,6 +1,6 @@
 """The whole story in four acts: the task, pretraining, the flexibility trap, JustGRPO.
 
-    python train.py             6 minutes on two cores of a recent CPU, 12 on an old one
+    python train.py             12 minutes on two cores of an old CPU
     python train.py --quick     under a minute, for a first look; its numbers mean little
     python train.py --data train.jsonl --test test.jsonl      the same on the real GSM8K
 

@@ -196,21 +196,28 @@ def rl_batches(bench, task, model, n):
 
 def rl_rows(bench, task, models):
     """One RL step's loss and its rollouts, from the base (the start) and from the trained model
-    (the end). At the end a batch may be without any signal: so several batches are timed as one."""
+    (the end). At the end few groups have a signal, so that our time varies from batch to batch:
+    eight are run by us. By the baseline, to which all are alike, another one in each round."""
     quick, L = bench.args.quick, task.completion_length
     decoder = Decoder("left_to_right", temperature=1.0)
     for when, model in models.items():
-        batches = list(rl_batches(bench, task, model, 1 if quick or when == "start" else 2))
-        prompt = batches[0][0]
-        theirs = lambda: (l for x, y, a in batches for l in published_loss(model, x, y.tokens, a))
-        ours = lambda: (l for x, y, a in batches for l in grpo_loss(model, x, y.tokens, y.rank, a))
+        batches = list(rl_batches(bench, task, model, 1 if quick or when == "start" else 8))
+        prompt, turn = batches[0][0], [0]
+        def theirs(batches):
+            return (l for x, y, a in batches for l in published_loss(model, x, y.tokens, a))
+        def ours():
+            return (l for x, y, a in batches for l in grpo_loss(model, x, y.tokens, y.rank, a))
+        def next_of_theirs():
+            turn[0] = (turn[0] + 1) % len(batches)
+            return theirs(batches[turn[0]:turn[0] + 1])
         if not any(a.any() for _, _, a in batches):
             sys.exit(f"bench.py: at the {when} of training no group has a signal: no loss to time")
-        same_gradient(model, theirs(), ours())
+        same_gradient(model, theirs(batches), ours())
         several = f", {len(batches)} batches" * (len(batches) > 1)
         bench.compare(f"RL loss, forward and backward, at the {when} of training{several}",
-                      lambda: [l.backward() for l in theirs()],
-                      lambda: [l.backward() for l in ours()], 1 if quick else 5)
+                      lambda: [l.backward() for l in next_of_theirs()],
+                      lambda: [l.backward() for l in ours()], 1 if quick else 5,
+                      scale=len(batches))
         model.zero_grad()
         same_tokens(model, prompt, L, decoder)
         bench.compare(f"rollouts for RL, 16 prompts x 8, at the {when} of training",

@@ -133,12 +133,20 @@ def base_table(seeds):
                      "seconds (pretraining)"], rows)
 
 
-def bench_table(name, first):
-    """What experiments/bench.py measured."""
+def bench_table(name, first, products=False):
+    """What experiments/bench.py measured; with `products`, the row of other work and no other."""
     return markdown([first, "baseline", "contender", "ratio, median (least to most)"], [
         [r["what"], r["baseline"], r["contender"],
          f"{r['ratio_median']} ({r['ratio_min']} to {r['ratio_max']})"]
-        for r in read_csv(ROOT / "assets" / f"{name}.csv")])
+        for r in read_csv(ROOT / "assets" / f"{name}.csv")
+        if r["what"].endswith("its matrix products") == products])
+
+
+def whole_table():
+    """Runs of train.py, one after the other: seconds and memory, measured from outside."""
+    return markdown(["all of `python train.py`", "seed", "seconds (pretraining)", "memory, MB"], [
+        [r["version"], r["seed"], f"{float(r['seconds']):,.0f} ({float(r['pretraining']):,.0f})",
+         r["peak_mb"]] for r in read_csv(ROOT / "assets" / "whole.csv")])
 
 
 def sharing_table():
@@ -169,6 +177,7 @@ def all_tables():
             "trap": trap_table(seeds, "base"), "crossing": crossing_table(seeds),
             "rl": rl_table(seeds), "after": trap_table(seeds, "justgrpo"),
             "bench": bench_table("bench", "the same work"), "profile": profile_table(),
+            "products": bench_table("bench", "other work", products=True), "whole": whole_table(),
             "sharing": sharing_table(), "ideas": bench_table("ideas", "each idea alone")}
 
 
