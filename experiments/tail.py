@@ -1,6 +1,6 @@
 """Is the end of the empty canvas taken for end-of-text? Why threshold decoding can break under RL.
 
-    python experiments/tail.py assets/skip-25/tail.csv out/base.pt out/justgrpo.pt      seconds
+    python experiments/tail.py tail.csv out/base.pt out/justgrpo.pt      seconds
 
 A solution that writes every step has its "####" at position 19 of 22. Of each checkpoint, on 200
 test problems: `p_end`, the probability of end-of-text there when all is masked (mean); `share`,
