@@ -54,8 +54,8 @@ def log_probs(model, prompt, completion, rank, advantage=None, budget=BUDGET):
 
 def has_weight(canvas, position, token, advantage):
     """(N,) bool. Siblings that write the same token in the same state push by the sum of their
-    advantages: nothing if that is zero, as before siblings part. Token by token: over a
-    whole state the sum is zero wherever siblings part, and there they pull on different tokens.
+    advantages: nothing if that is zero, as before siblings part. Token by token: over a whole state
+    the sum is zero wherever siblings part, and there they pull on different tokens.
     A sum of floats is hardly ever 0.0; what is below 1e-6 of its parts is rounding."""
     _, term = distinct(torch.cat([canvas, position[:, None], token[:, None]], 1))
     a = torch.stack([advantage, advantage.abs()]).double()                     # (2, N)

@@ -20,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
+from itertools import cycle, islice
 from pathlib import Path
 from unittest.mock import patch
 
@@ -196,26 +197,23 @@ def rl_batches(bench, task, model, n):
 
 def rl_rows(bench, task, models):
     """One RL step's loss and its rollouts, from the base (the start) and from the trained model
-    (the end). At the end few groups have a signal, so that our time varies from batch to batch:
-    eight are run by us. By the baseline, to which all are alike, another one in each round."""
+    (the end). There few groups have a signal, and our time varies with them: all of eight batches
+    are timed. Of the published loop, which takes equally long for each, one a round, scaled up."""
     quick, L = bench.args.quick, task.completion_length
     decoder = Decoder("left_to_right", temperature=1.0)
     for when, model in models.items():
         batches = list(rl_batches(bench, task, model, 1 if quick or when == "start" else 8))
-        prompt, turn = batches[0][0], [0]
+        prompt, in_turn = batches[0][0], cycle(batches)
         def theirs(batches):
             return (l for x, y, a in batches for l in published_loss(model, x, y.tokens, a))
         def ours():
             return (l for x, y, a in batches for l in grpo_loss(model, x, y.tokens, y.rank, a))
-        def next_of_theirs():
-            turn[0] = (turn[0] + 1) % len(batches)
-            return theirs(batches[turn[0]:turn[0] + 1])
         if not any(a.any() for _, _, a in batches):
             sys.exit(f"bench.py: at the {when} of training no group has a signal: no loss to time")
         same_gradient(model, theirs(batches), ours())
         several = f", {len(batches)} batches" * (len(batches) > 1)
         bench.compare(f"RL loss, forward and backward, at the {when} of training{several}",
-                      lambda: [l.backward() for l in next_of_theirs()],
+                      lambda: [l.backward() for l in theirs([next(in_turn)])],
                       lambda: [l.backward() for l in ours()], 1 if quick else 5,
                       scale=len(batches))
         model.zero_grad()
@@ -238,14 +236,13 @@ def pass_rows(bench, task, model):
                     (n_problems, n) not in [(64, 64), (1, 1024)]):
                 continue
             timed = min(n_problems, max(1, 512 // n))       # of the problems, by the baseline
-            problems, turn, texts = task.held_out("test", n_problems), [0], {}
+            problems, texts = task.held_out("test", n_problems), {}
+            in_turn = cycle(problems)
             few = [p for p in problems[:max(1, 512 // n)] for _ in range(n)]
             same_tokens(model, task.prompts([p["question"] for p in few]).to(bench.device), L,
                         decoder)
             def theirs():
-                some = [problems[(turn[0] + i) % n_problems] for i in range(timed)]
-                turn[0] += timed
-                rows = [p for p in some for _ in range(n)]
+                rows = [p for p in islice(in_turn, timed) for _ in range(n)]
                 prompts = task.prompts([p["question"] for p in rows]).to(bench.device)
                 tokens = torch.cat([        # larger batches are slower, here
                     published_sampler(model, x, L, gumbel(T), *published(decoder, L))

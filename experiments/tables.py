@@ -1,4 +1,4 @@
-"""README.md's tables, from the rows of `python train.py --seed S --out assets/seed-S`.
+"""README.md's tables, from the rows in assets/: of train.py (seed-*), bench.py and scaling.py.
 
     python experiments/tables.py            print them
     python experiments/tables.py --write    put them into README.md, between its markers
@@ -133,13 +133,12 @@ def base_table(seeds):
                      "seconds (pretraining)"], rows)
 
 
-def bench_table(name, first, products=False):
-    """What experiments/bench.py measured; with `products`, the row of other work and no other."""
+def bench_table(first, rows):
+    """What experiments/bench.py measured."""
     return markdown([first, "baseline", "contender", "ratio, median (least to most)"], [
         [r["what"], r["baseline"], r["contender"],
          f"{r['ratio_median']} ({r['ratio_min']} to {r['ratio_max']})"]
-        for r in read_csv(ROOT / "assets" / f"{name}.csv")
-        if r["what"].endswith("its matrix products") == products])
+        for r in rows])
 
 
 def whole_table():
@@ -173,12 +172,14 @@ def profile_table():
 def all_tables():
     folders = sorted((ROOT / "assets").glob("seed-*"), key=lambda f: int(f.name.split("-")[1]))
     seeds = {f.name.split("-")[1]: load(f) for f in folders}
+    *same_work, products = read_csv(ROOT / "assets" / "bench.csv")     # the last is of other work
     return {"summary": summary_table(seeds), "base": base_table(seeds),
             "trap": trap_table(seeds, "base"), "crossing": crossing_table(seeds),
             "rl": rl_table(seeds), "after": trap_table(seeds, "justgrpo"),
-            "bench": bench_table("bench", "the same work"), "profile": profile_table(),
-            "products": bench_table("bench", "other work", products=True), "whole": whole_table(),
-            "sharing": sharing_table(), "ideas": bench_table("ideas", "each idea alone")}
+            "bench": bench_table("the same work", same_work), "profile": profile_table(),
+            "products": bench_table("other work", [products]), "whole": whole_table(),
+            "sharing": sharing_table(),
+            "ideas": bench_table("each idea alone", read_csv(ROOT / "assets" / "ideas.csv"))}
 
 
 def fill(text):
