@@ -132,12 +132,13 @@ VERBS = {"gets": ("+", range(1, 7)), "gives": ("-", range(1, 7)), "times": ("*",
 OPERATE = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "~": lambda v, _: LARGEST - v}
 
 class Toy(Task):
-    name, n_steps = "toy", 6
-    prompt_length = 17      # name, has, number, of 12, 6 x (verb, number), How many?
-    completion_length = 22  # number, 6 x (operand, ->, value), ####, number, end-of-text
+    name = "toy"
 
-    def __init__(self, direct=0.65, skip=0.12):
-        self.direct, self.skip, self.settings = direct, skip, {"direct": direct, "skip": skip}
+    def __init__(self, direct=0.65, skip=0.12, n_steps=6):
+        self.direct, self.skip, self.n_steps = direct, skip, n_steps
+        self.settings = {"direct": direct, "skip": skip, "n_steps": n_steps}
+        self.prompt_length = 5 + 2 * n_steps    # name, has, number, of 12, (verb, number), How many?
+        self.completion_length = 4 + 3 * n_steps    # number, (operand, ->, value), ####, number, end
         words = [*NAMES, " has", f" of {LARGEST}", " all", ". How many?", " ->", " ####",
                  *(f", {verb}" for verb in VERBS), *(f" {n}" for n in range(LARGEST + 1)),
                  *(f" {sign}{n}" for sign, operands in VERBS.values() for n in operands)]

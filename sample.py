@@ -18,6 +18,7 @@ from model import chunks, distinct, load_checkpoint
 ORDERS = {      # what is committed first, by a score; p is untempered, ties go to the left
     "left_to_right": "the leftmost mask: JustGRPO's rollouts",
     "confidence": "draw everywhere, keep the likeliest (LLaDA's LCR, the paper's arbitrary order)",
+    "redrawn": "the position that confidence would choose, and there another draw",
     "top_probability": "the position with the highest max p, then draw there (TPP, 2502.06768)",
     "margin": "the largest p(1st) - p(2nd), then draw",
     "entropy": "the lowest entropy, then draw", "random": "one random permutation a row",
@@ -78,7 +79,7 @@ class Sample:
 @torch.no_grad()
 def generate(model, prompts, length, decoder, uniform=None):
     """Fill `length` masks after each prompt (B, P) -> Sample. uniform(): fresh (B, L) numbers in
-    [0, 1), one call a step (and one before the first, in random order); default torch.rand."""
+    [0, 1), one call a step (redrawn: two; random: one before the first); default torch.rand."""
     config, device, B, L = model.config, prompts.device, len(prompts), length
     uniform = uniform or (lambda: torch.rand(B, L))
     def full(value, *shape):
@@ -111,12 +112,14 @@ def generate(model, prompts, length, decoder, uniform=None):
         drawn = draw(logp, decoder.temperature, i, u[row, column])                       # (M,)
         score = {       # what each order prefers: the highest is committed first
             "left_to_right": fixed[alive[row], column], "random": fixed[alive[row], column],
-            "confidence": p[i, drawn],          # so the draws choose the position
+            "confidence": p[i, drawn], "redrawn": p[i, drawn],  # so the draws choose the position
             "top_probability": top[i], "margin": (top - second)[i], "entropy": -entropy[i],
             "exploratory": (top if step else entropy)[i]}[decoder.order]                 # (M,)
         chosen = select(decoder, *(torch.zeros_like(u).masked_scatter(mine, x)
                                    for x in (score, top[i], entropy[i])), mine)[mine]    # (M,)
         at, i, new = (alive[row[chosen]], column[chosen]), i[chosen], drawn[chosen]
+        if decoder.order == "redrawn":
+            new = draw(logp, decoder.temperature, i, uniform().to(device)[at])
         out.tokens[at], out.rank[at] = new, step
         out.logp[at], out.entropy[at] = logp[i, new], entropy[i]
         out.is_top[at] = new == p.argmax(-1)[i]

@@ -63,9 +63,8 @@ def test_no_story_stands_in_two_splits():
 def test_the_splits_are_disjoint_by_construction_and_not_by_luck():
     # Of six operations there are so many stories that two draws hardly ever meet. With two there
     # are a few thousand, and nearly every one is drawn: still none is in two splits.
-    class Short(Toy):
-        n_steps = 2
-    train, validation, test = ({p["question"].split(" ", 1)[1] for p in Short().problems(s, 0, n)}
+    short = Toy(n_steps=2)
+    train, validation, test = ({p["question"].split(" ", 1)[1] for p in short.problems(s, 0, n)}
                                for s, n in (("train", 6000), ("validation", 2000), ("test", 2000)))
     assert not train & validation and not train & test and not validation & test
     found, all_stories, largest = len(train | validation | test), 0, data.LARGEST

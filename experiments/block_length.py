@@ -1,0 +1,64 @@
+"""Experiment 3: how much freedom? pass@k against the block length, 1 to the whole completion.
+
+    python experiments/block_length.py --figure assets/trap/block_length.png
+
+From the committed rows: seconds. Without them: 20 minutes on one core, and the bases. Blocks of 1
+are left to right; one block is the whole completion, 22 tokens."""
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from eval_gsm8k import bootstrap, print_table
+from experiments.rows import (LCR, TPP, Cell, collect, line, panels, parse_flags, pick, plain,
+                              save, short, solved, spearman)
+
+BLOCK_LENGTHS = 1, 2, 4, 8, 16, None
+
+def arm(order, block_length):
+    return replace(order, block_length=block_length)
+
+def cells(seeds):
+    return [Cell("default", seed, arm(order, b)) for seed in seeds for order in (LCR, TPP)
+            for b in BLOCK_LENGTHS]
+
+def ks_of(rows):
+    return [k for k in (1, 8, 64, 256) if k <= int(rows[0]["n_samples"])]
+
+def table(rows, seeds):
+    """pass@k by block length, and its rank correlation with the block length, by seed."""
+    out = []
+    for order in (LCR, TPP):
+        for k in ks_of(rows):
+            for seed in seeds:
+                mine = [solved(pick(rows, arm=arm(order, b), seed=seed), k) for b in BLOCK_LENGTHS]
+                means = [float(x.mean()) for x in mine]
+                out.append([short(order.order), k, seed, *(plain(*bootstrap(x)) for x in mine),
+                            f"{spearman(range(len(means)), means):+.2f}"])
+    return ["order", "k", "seed", *(f"B={b or 'all'}" for b in BLOCK_LENGTHS), "Spearman"], out
+
+def draw(rows, seeds, path):
+    figure, axes = panels(len(seeds), n_rows=2)
+    for row, order in zip(axes, (LCR, TPP)):
+        for axis, seed in zip(row, seeds):
+            for i, k in enumerate(ks_of(rows)):
+                mine = [pick(rows, arm=arm(order, b), seed=seed) for b in BLOCK_LENGTHS]
+                line(axis, range(6), [bootstrap(solved(r, k)) for r in mine], f"k = {k}", i)
+            axis.set_xticks(range(6), [str(b or "22") for b in BLOCK_LENGTHS])
+            axis.set_title(f"{short(order.order)}, seed {seed}")
+        row[0].set_ylabel("pass@k")
+    axes[0][0].legend(fontsize=7)
+    for axis in axes[1]:
+        axis.set_xlabel("block length")
+    save(figure, path)
+
+def main(argv=None):
+    args = parse_flags("block_length", "pass@k against the block length.", argv)
+    rows = collect(args, cells(args.seeds))
+    print_table(*table(rows, args.seeds))
+    if args.figure:
+        draw(rows, args.seeds, args.figure)
+
+if __name__ == "__main__":
+    main()

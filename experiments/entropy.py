@@ -1,0 +1,164 @@
+"""Experiment 5: where the entropy goes, and what was known when a token was committed.
+
+    python experiments/entropy.py --figure assets/trap/entropy.png
+
+From the committed rows: seconds. Without them: 20 minutes on one core, and the bases. 64 samples
+of 200 problems. Three tables in one CSV: by kind of token (entropy in nats and bypass, as in
+eval_gsm8k.py); by text (what was committed first); by position and rank (the picture)."""
+import functools
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from tqdm import tqdm
+from eval_gsm8k import interval, print_table, read_csv, write_csv
+from experiments.pass_at_k import RANDOM
+from experiments.rows import BLOCKS, LCR, LTR, TPP, load, panels, parse_flags, save, short
+from sample import generate, text_length
+
+ARMS = [LTR, LCR, BLOCKS, TPP, RANDOM]
+COLUMNS = ["seed", "base", "arm", "table", "name", "measure", "position", "rank", "n", "value",
+           "low", "high"]
+KINDS = ["fork: go on", "fork: jump", "first operand", "->", "value", "#### after the last step",
+         "final number", "end-of-text"]
+TEXTS = {   # of the texts: in the head, or with steps; and for these: what was committed first
+    "in_the_head": "no step is written", "all_steps": "all steps are written",
+    "end_first": "the end was committed before the first fork",
+    "right_in_the_head": "right, of those without a step",
+    "right_all_steps": "right, of those with all steps",
+    "number_before_a_value": "of those with steps: the final number before some value left of it",
+    "number_before_all": "of those with steps: the final number before all values"}
+
+def kinds(task, tokens):
+    """(B, L) -> name: (B, L) bool, of everything up to and including the first end-of-text."""
+    L = tokens.shape[1]
+    inside = torch.arange(L) < text_length(tokens, task.eos_id)[:, None]
+    forks, hashes = task.forks(tokens) & inside, tokens == task.hash_id
+    before, number = hashes.cumsum(1) == 0, torch.isin(tokens, task.number_ids)
+    def after(mask):    # one position to the right
+        return torch.nn.functional.pad(mask, (1, 0))[:, :L]
+    first_hash = hashes & (hashes.cumsum(1) == 1) & inside
+    first = torch.arange(L)[None] == 1
+    return {"fork: go on": forks & before & (tokens != task.eos_id), "fork: jump": forks & hashes,
+            "first operand": first & before & inside & (tokens != task.eos_id),
+            "->": (tokens == task.arrow_id) & before & inside,
+            "value": after((tokens == task.arrow_id) & before) & number & before & inside,
+            "#### after the last step": first_hash & ~forks,
+            "final number": after(first_hash) & number & inside,
+            "end-of-text": inside & (tokens == task.eos_id)}
+
+def look(task, problems, sample, n_samples):
+    """-> rows of one arm (without seed, base, arm)."""
+    tokens, rank, L = sample.tokens, sample.rank, sample.rank.shape[1]
+    def per_problem(x):     # (B,) or (B, L) -> (Q,)
+        return x.double().reshape(-1, n_samples * (L if x.ndim == 2 else 1)).sum(1).numpy()
+    def row(table, name, measure, numerator, denominator):
+        pair = per_problem(numerator), per_problem(denominator)
+        return {"table": table, "name": name, "measure": measure, "n": int(pair[1].sum()),
+                **interval(*pair)}
+    where, committed = kinds(task, tokens), rank < L
+    body = (torch.arange(L) < text_length(tokens, task.eos_id)[:, None]) & (tokens != task.eos_id)
+    later = rank.masked_fill(~body, L).flip(1).cummin(1).values.flip(1)     # least, from here on
+    rows = []
+    for name in KINDS:
+        at = where[name] & committed
+        rows += [row("kind", name, "entropy", sample.entropy * at, at),
+                 row("kind", name, "bypass", (later < rank) & at, at)]
+    read = functools.cache(task.text)
+    right = torch.tensor([task.reward(read(tuple(t)), problems[i // n_samples]["answer"])
+                          for i, t in enumerate(tokens.tolist())])
+    written, one = where["value"].sum(1), torch.ones(len(tokens))
+    def at_rank(name, missing, least=False):    # when it was committed: (B,)
+        found = rank.masked_fill(~where[name], missing)
+        return found.amin(1) if least else found.amax(1)
+    number, with_steps = at_rank("final number", L, True), where["final number"].any(1) & (
+        written > 0)
+    head, full = written == 0, written == task.n_steps
+    for name, (numerator, denominator) in {
+            "in_the_head": (head, one), "all_steps": (full, one),
+            "end_first": (at_rank("end-of-text", L, True) < rank[:, 0], one),
+            "right_in_the_head": (right * head, head), "right_all_steps": (right * full, full),
+            "number_before_a_value": ((number < at_rank("value", -1)) & with_steps, with_steps),
+            "number_before_all": ((number < at_rank("value", L, True)) & with_steps, with_steps),
+            }.items():
+        rows.append(row("text", name, "share", numerator, denominator))
+    for i in range(L):      # the picture: how many were committed here then, and their mean entropy
+        for r in rank[:, i][committed[:, i]].unique().tolist():
+            at = rank[:, i] == r
+            rows.append({"table": "place", "position": i, "rank": r, "n": int(at.sum()),
+                         "value": round(sample.entropy[at, i].mean().item(), 4)})
+    return rows
+
+def collect(args):
+    rows = read_csv(args.csv) if Path(args.csv).exists() else []
+    for seed, decoder in tqdm([(s, d) for s in args.seeds for d in ARMS], desc="arms"):
+        if any((r["seed"], r["arm"]) == (str(seed), str(decoder)) for r in rows):
+            continue
+        model, task, weights = load(args.bases, "default", seed, args.quick)
+        n_problems, n_samples = (16, 16) if args.quick else (200, 64)
+        problems = task.held_out("test", n_problems)
+        generator, parts = torch.Generator().manual_seed(0), []
+        for i in range(0, n_problems, 8):
+            prompts = task.prompts([p["question"] for p in problems[i:i + 8]]).repeat_interleave(
+                n_samples, dim=0)
+            parts.append(generate(model, prompts, task.completion_length, decoder, lambda: (
+                torch.rand(len(prompts), task.completion_length, generator=generator))))
+        whole = parts[0]
+        for name in ("tokens", "rank", "entropy", "logp", "is_top", "nfe"):
+            setattr(whole, name, torch.cat([getattr(part, name) for part in parts]))
+        rows += [{"seed": seed, "base": weights, "arm": str(decoder), **r}
+                 for r in look(task, problems, whole, n_samples)]
+        write_csv(args.csv, COLUMNS, rows)
+        rows = read_csv(args.csv)
+    return rows
+
+def pick(rows, seed, decoder, name, measure):
+    [row] = [r for r in rows if (r["seed"], r["arm"], r["name"], r["measure"]) == (
+        str(seed), str(decoder), name, measure)]
+    return row
+
+def cell(row):
+    if row["value"] in ("", "nan"):
+        return "none"
+    value, low, high = (float(row[c]) for c in ("value", "low", "high"))
+    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
+
+def tables(rows, seeds):
+    """-> two (header, rows): by kind of token, by text."""
+    return [([what, "seed", *(short(str(d)) for d in ARMS)],
+             [[text, seed, *(cell(pick(rows, seed, d, name, measure)) for d in ARMS)]
+              for name, text, measure in names for seed in seeds])
+            for what, names in (
+                ("entropy at commit, nats", [(k, k, "entropy") for k in KINDS]),
+                ("bypassed", [(k, k, "bypass") for k in KINDS]),
+                ("share of texts", [(name, text, "share") for name, text in TEXTS.items()]))]
+
+def draw(rows, seeds, path):
+    figure, axes = panels(len(ARMS), width=3.4, height=3.4)
+    for axis, decoder in zip(axes, ARMS):
+        mine = [r for r in rows if (r["seed"], r["arm"], r["table"]) == (
+            str(seeds[0]), str(decoder), "place")]
+        most = max(int(r["n"]) for r in mine)
+        dots = axis.scatter([int(r["position"]) for r in mine], [int(r["rank"]) for r in mine],
+                            s=[90 * (int(r["n"]) / most) ** 0.5 for r in mine],
+                            c=[float(r["value"]) for r in mine], cmap="Greys", vmin=-0.15,
+                            vmax=0.7, edgecolors="black", linewidths=0.4)
+        axis.set_title(f"{short(str(decoder))}, seed {seeds[0]}", fontsize=9)
+        axis.set_xlabel("position")
+    axes[0].set_ylabel("rank: the step of its commit")
+    figure.colorbar(dots, ax=list(axes), label="entropy at commit, nats", pad=0.01)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    print(f"drawn: {path}")
+
+def main(argv=None):
+    args = parse_flags("entropy", "Entropy at commit, by kind of token, position and rank.", argv)
+    rows = collect(args)
+    for header, lines in tables(rows, args.seeds):
+        print_table(header, lines)
+    if args.figure:
+        draw(rows, args.seeds, args.figure)
+
+if __name__ == "__main__":
+    main()
