@@ -67,7 +67,8 @@ def measure(task, sample):
         rows |= {"early_end": (early, one), "malformed": (malformed, one)}
     return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
-def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None):
+def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None,
+             decode=generate):
     """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), n_forward, seconds, measures: name
     -> (numerator, denominator), (Q,) each. budget: probabilities a step; name: a progress bar's."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
@@ -77,8 +78,8 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, 
     for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
         prompts = task.prompts([p["question"] for p in problems[i:i + chunk]]).to(device)
         prompts = prompts.repeat_interleave(n_samples, dim=0)
-        sample = generate(model, prompts, L, decoder,
-                          lambda: torch.rand(len(prompts), L, generator=generator))
+        sample = decode(model, prompts, L, decoder,
+                        lambda: torch.rand(len(prompts), L, generator=generator))
         texts += [read(tuple(tokens)) for tokens in sample.tokens.tolist()]
         nfe, n_forward = nfe + sample.nfe.tolist(), n_forward + sample.n_forward
         parts.append(measure(task, sample))

@@ -20,9 +20,10 @@ from sample import Decoder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "trap"
 MEASURES = ["non_top_commits", "bypass_fork", "bypass_other", "entropy_fork", "entropy_other",
-            "early_end", "malformed", "distinct", "tokens_per_evaluation"]
+            "early_end", "malformed", "distinct", "tokens_per_evaluation", "fork_share"]
+# tuned: a temperature that the experiment found, in place of `temperature`.
 # correct, derived: how many samples of each problem are right, and how many write every step right.
-COLUMNS = ["variant", "seed", "base", "arm", "temperature", "n_problems", "n_samples", "nfe",
+COLUMNS = ["variant", "seed", "base", "arm", "temperature", "n_problems", "n_samples", "tuned", "nfe",
            "n_forward", "seconds", *MEASURES, "correct", "derived"]
 KEY = "variant", "seed", "arm", "temperature", "n_samples"
 KS = [2 ** i for i in range(11)]
@@ -105,13 +106,17 @@ def collect(args, cells):
 def numbers(task, problems, result):
     """evaluate's result -> the columns of a row. A measure is "value low high"."""
     row = {"nfe": round(result["nfe"], 3), "n_forward": result["n_forward"],
+           "tuned": result.get("tuned", ""),
            "seconds": round(result["seconds"], 1),
            "correct": joined(result["correct"].sum(1).astype(int))}
+    measures = result["measures"]
     if task.n_steps:
+        forks, others = (measures[f"bypass_{where}"][1] for where in ("fork", "other"))
+        measures["fork_share"] = forks, forks + others      # of the positions of the text
         row["derived"] = joined(sum(text == task.solution(p, task.n_steps) for text in texts)
                                 for texts, p in zip(result["texts"], problems))
     return row | {name: joined(f"{v:.4g}" for v in interval(*pair).values())
-                  for name, pair in result["measures"].items() if name in MEASURES}
+                  for name, pair in measures.items() if name in MEASURES}
 
 def joined(values):
     return " ".join(map(str, values))

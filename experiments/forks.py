@@ -1,0 +1,84 @@
+"""Experiment 7: the trap against the fork. Is it the text's uncertainty, or the model's own?
+
+    python experiments/forks.py --figure assets/trap/forks.png
+
+From the committed rows: seconds. Without them: 40 minutes on one core, and the bases.
+
+Bases of tasks with more and more direct answers, from none (no fork at all), each well trained;
+and, of two of these tasks, bases whose pretraining was stopped early: there the text is the same,
+and the model is less sure of it. The forks are measured in left-to-right samples: their share of
+all positions, and the entropy there."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from eval_gsm8k import bootstrap, print_table
+from experiments import bases
+from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, collect, lead, panels, parse_flags,
+                              pick, plain, save, short, signed, solved, value)
+
+ARMS = [LTR, LCR, BLOCKS, TPP]
+LEARNED = ["direct-0", "direct-25", "direct-50", "direct-60", "default", "direct-70"]
+EARLY = ["early-direct-0", "early"]
+
+def models(seeds):
+    return [(v, seed) for v in [*LEARNED, *EARLY] for seed in bases.VARIANTS[v][2]
+            if seed in seeds]
+
+def cells(seeds):
+    return [Cell(variant, seed, decoder) for variant, seed in models(seeds) for decoder in ARMS]
+
+def ks_of(rows):
+    return [k for k in (1, 64) if k <= int(rows[0]["n_samples"])]
+
+def table(rows, seeds):
+    """Left to right's pass@k and its lead over the others, by base."""
+    out, ks = [], ks_of(rows)
+    for variant, seed in models(seeds):
+        ltr, *others = (pick(rows, variant=variant, seed=seed, arm=d) for d in ARMS)
+        task, steps, _ = bases.VARIANTS[variant]
+        out.append([f"{task.direct:g}", steps, seed, f"{value(ltr, 'fork_share'):.3f}",
+                    f"{value(ltr, 'entropy_fork'):.3f}", f"{value(ltr, 'entropy_other'):.3f}",
+                    *(plain(*bootstrap(solved(ltr, k))) for k in ks),
+                    *(signed(*lead(ltr, other, k)) for other in others for k in ks)])
+    return ["direct answers", "steps trained", "seed", "forks' share", "entropy at forks",
+            "elsewhere", *(f"left to right pass@{k}" for k in ks),
+            *(f"lead over {short(str(d))}, k={k}" for d in ARMS[1:] for k in ks)], out
+
+def draw(rows, seeds, path):
+    """The gap against the forks' entropy in all, per text position."""
+    ks = ks_of(rows)
+    figure, axes = panels(3, n_rows=len(ks))
+    axes = axes if len(ks) > 1 else [axes]
+    for row, k in zip(axes, ks):
+        for axis, decoder in zip(row, ARMS[1:]):
+            for variant, seed in models(seeds):
+                ltr, other = (pick(rows, variant=variant, seed=seed, arm=d)
+                              for d in (LTR, decoder))
+                gap, low, high = lead(ltr, other, k)
+                x = value(ltr, "fork_share") * value(ltr, "entropy_fork")
+                early = variant in EARLY
+                axis.errorbar(x, gap, yerr=[[gap - low], [high - gap]], capsize=2, linewidth=0.8,
+                              color="tab:red" if early else "black", marker="s" if early else "o",
+                              fillstyle="none" if early else "full", markersize=5)
+                axis.annotate(f"{bases.VARIANTS[variant][0].direct:g}", (x, gap), fontsize=7,
+                              xytext=(4, 3), textcoords="offset points")
+            axis.axhline(0, color="gray", linewidth=0.6)
+            axis.set_title(f"lead over {short(str(decoder))} at k = {k}", fontsize=9)
+        row[0].set_ylabel("left to right's lead in pass@k")
+    for axis in axes[-1]:
+        axis.set_xlabel("entropy at forks x their share of the text, nats")
+    figure.suptitle("number: share of direct answers; full circle: well trained; empty square: "
+                    "stopped early", fontsize=9)
+    save(figure, path)
+
+def main(argv=None):
+    args = parse_flags("forks", "The gap against the share of forks.", argv)
+    rows = collect(args, cells(args.seeds))
+    print_table(*table(rows, args.seeds))
+    if args.figure:
+        draw(rows, args.seeds, args.figure)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Experiment 6: is it the order, or the rejection of draws? Both taken apart.
+
+    python experiments/rebuttal.py --figure assets/trap/rebuttal.png
+
+From the committed rows: seconds. Without them: an hour on one core, and the bases.
+
+arXiv 2609.34509 says: LCR draws at every masked position and keeps the likeliest draw, so that
+hardly any unlikely token is ever committed; that, not the order, costs pass@k. Two tests.
+1. Matched rates. The share of commits that were not the likeliest token (non-top commits) is made
+   equal by the temperature, tuned on validation problems, for all pairs of three orders.
+2. Positions and draws exchanged. LCR chooses a place and, with it, a token. "LCR's places, fresh
+   draws": the place is LCR's, the token is drawn anew (`--order redrawn`), or the whole order of an
+   LCR sample is replayed. "Left to right, LCR's law": the token is drawn as LCR would draw it where
+   the leftmost mask wins (design: P(v) ~ q_i(v) prod_j P(draw at j is less likely), closed form)."""
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from eval_gsm8k import bootstrap, evaluate, print_table
+from experiments.rows import (KS, LCR, LTR, TPP, Cell, collect, lead, line, panels, parse_flags,
+                              pick, plain, save, short, signed, solved, value)
+from sample import Decoder, generate
+
+REDRAWN = Decoder("redrawn", temperature=0.6)
+FRESH, REPLAY = "LCR's places, fresh draws", "an LCR sample's order, fresh draws"
+LAW = "left to right, LCR's law"
+
+class WinnersLaw(torch.nn.Module):
+    """A model that answers, at the leftmost mask, with the law of the token that LCR at temperature
+    T commits there, given that this position wins (its draw is the likeliest of all masks' draws):
+
+        P(v) = q_i(v) prod_{masked j != i} sum_{u: p_j(u) <= p_i(v)} q_j(u) / norm,  q = p^T
+
+    Decoded from left to right at temperature 1, it is left to right with LCR's draws. Equal draws
+    count for the leftmost, as in sample.py. Exact, in double precision."""
+    def __init__(self, model, temperature):
+        super().__init__()
+        self.model, self.config, self.temperature = model, model.config, temperature
+        self.cos = model.cos
+
+    def forward(self, tokens, wanted):
+        masked = tokens == self.config.mask_id                                         # (U, S)
+        if not (masked.cumsum(1)[wanted] == 1).all() or (wanted.sum(1) != 1).any():
+            raise ValueError("LCR's law is known here for the leftmost mask of each canvas only")
+        logp = self.model(tokens, masked).double().log_softmax(-1)                     # (n, V)
+        logq = (logp / self.temperature).log_softmax(-1)
+        which = torch.zeros_like(masked, dtype=torch.long)
+        which[masked] = torch.arange(len(logp), device=tokens.device)   # row of logp, by place
+        out = logq[which[wanted]]                                                      # (U, V)
+        ascending, order = logp.sort(-1)                                               # (n, V)
+        cdf = torch.nn.functional.pad(logq.gather(1, order).exp().cumsum(-1), (1, 0))  # (n, V+1)
+        for column in masked.any(0).nonzero()[:, 0].tolist():   # one rival position at a time
+            at = masked[:, column] & ~wanted[:, column]                                # (U,)
+            j, mine = which[at, column], logp[which[wanted][at]]                       # (m,), (m, V)
+            below = torch.searchsorted(ascending[j], mine, right=True)                 # (m, V)
+            out[at] = out[at] + cdf[j].gather(1, below).log()
+        return out.log_softmax(-1).float()
+
+def law(model, task, problems, decoder, n_samples):
+    """Left to right, every token drawn as LCR at decoder.temperature would draw it there."""
+    result = evaluate(WinnersLaw(model, decoder.temperature), task, problems,
+                      replace(decoder, temperature=1.0), n_samples)
+    for name in ("non_top_commits", "entropy_fork", "entropy_other"):
+        del result["measures"][name]        # of the law's, not of the model's distribution
+    return result
+
+def replayed(model, prompts, length, decoder, uniform):
+    """generate() with the order of a fresh LCR sample of the same prompt: "random" order, whose
+    permutation is the first thing asked of uniform(). What LCR never committed comes last."""
+    rank = generate(model, prompts, length, replace(LCR, temperature=decoder.temperature),
+                    uniform).rank
+    first = [1 - rank / (length + 1)]
+    return generate(model, prompts, length, decoder, lambda: first.pop() if first else uniform())
+
+def replay(*args):
+    return evaluate(*args, decode=replayed)
+
+def rate(model, task, decoder, n):
+    """Share of non-top commits, on validation problems."""
+    result = evaluate(model, task, task.held_out("validation", min(64, n)), decoder, min(32, n))
+    over, under = result["measures"]["non_top_commits"]
+    return over.sum() / under.sum()
+
+def matched(target):
+    """-> how to measure a decoder at the temperature where its rate is that of `target`."""
+    def how(model, task, problems, decoder, n_samples):
+        wanted, low, high = rate(model, task, target, n_samples), 0.05, 4.0
+        for _ in range(9):      # bisection; the rate rises with T. Out of reach: the end it is at
+            middle = (low * high) ** 0.5
+            low, high = (low, middle) if rate(model, task, replace(
+                decoder, temperature=middle), n_samples) > wanted else (middle, high)
+        t = round((low * high) ** 0.5, 4)
+        return evaluate(model, task, problems, replace(decoder, temperature=t), n_samples) | {
+            "tuned": t}
+    return how
+
+ORDERS = {"left to right": LTR, "LCR": LCR, "TPP": TPP}
+PARTS = [Cell("", 0, REDRAWN, arm=FRESH), Cell("", 0, Decoder("random", temperature=0.6),
+                                              arm=REPLAY, how=replay),
+         Cell("", 0, LTR, arm=LAW, how=law)]
+
+def at_rate(name, target):      # the arm's name
+    return str(ORDERS[name]) if name == target else f"{name} at the rate of {target}"
+
+def cells(seeds):
+    tuned = [Cell("", 0, ORDERS[name], arm=at_rate(name, target), how=(
+        evaluate if name == target else matched(ORDERS[target])))
+        for target in ORDERS for name in ORDERS]
+    return [replace(cell, variant="default", seed=seed) for seed in seeds
+            for cell in [*tuned, *PARTS]]
+
+def ks_of(rows):
+    return [k for k in KS if k <= int(rows[0]["n_samples"])]
+
+def rate_table(rows, seeds):
+    """Three orders at the same share of non-top commits."""
+    out, ks = [], [k for k in (1, 8, 64, 256) if k in ks_of(rows)]
+    for target in ORDERS:
+        for seed in seeds:
+            ltr = pick(rows, arm=at_rate("left to right", target), seed=seed)
+            for name in ORDERS:
+                row = pick(rows, arm=at_rate(name, target), seed=seed)
+                out.append([target, seed, name, row["tuned"] or row["temperature"],
+                            f"{value(row, 'non_top_commits'):.4f}",
+                            *(plain(*bootstrap(solved(row, k))) for k in ks),
+                            *("" if row is ltr else signed(*lead(ltr, row, k)) for k in ks)])
+    return ["rate of", "seed", "order", "T", "non-top commits", *(f"pass@{k}" for k in ks),
+            *(f"left to right's lead, k={k}" for k in ks)], out
+
+STEPS = [("places first", "places", str(LTR), FRESH), ("places first", "draws", FRESH, str(LCR)),
+         ("draws first", "draws", str(LTR), LAW), ("draws first", "places", LAW, str(LCR)),
+         ("places replayed", "places", str(LTR), REPLAY),
+         ("places replayed", "draws", REPLAY, str(LCR)),
+         ("in all", "places and draws", str(LTR), str(LCR))]
+
+def parts_table(rows, seeds):
+    """What each exchange costs, from left to right to LCR; the two of a path add up to the gap."""
+    out, ks = [], [k for k in (1, 8, 64, 256) if k in ks_of(rows)]
+    for path, what, a, b in STEPS:
+        for seed in seeds:
+            pair = [pick(rows, arm=arm, seed=seed) for arm in (a, b)]
+            out.append([path, what, seed, *(signed(*lead(*pair, k)) for k in ks)])
+    return ["path", "exchanged", "seed", *(f"cost in pass@{k}" for k in ks)], out
+
+def draw(rows, seeds, path):
+    figure, axes = panels(len(seeds), n_rows=2)
+    ks = ks_of(rows)
+    for top, bottom, seed in zip(*axes, seeds):
+        for i, name in enumerate(ORDERS):
+            mine = pick(rows, arm=at_rate(name, "LCR"), seed=seed)
+            line(top, ks, [bootstrap(solved(mine, k)) for k in ks],
+                 f"{name}, T = {float(mine['tuned'] or 0.6):.2g}", i)
+        top.set_title(f"all at LCR's rate of non-top commits, seed {seed}", fontsize=9)
+        for i, arm in enumerate([str(LTR), LAW, FRESH, REPLAY, str(LCR)]):
+            mine = pick(rows, arm=arm, seed=seed)
+            line(bottom, ks, [bootstrap(solved(mine, k)) for k in ks], short(arm), i)
+        bottom.set_title(f"places and draws exchanged, T = 0.6, seed {seed}", fontsize=9)
+        bottom.set_xlabel("k")
+        for axis in (top, bottom):
+            axis.set_xscale("log", base=2)
+            axis.legend(fontsize=7, loc="lower right")
+    for row in axes:
+        row[0].set_ylabel("pass@k")
+    save(figure, path)
+
+def main(argv=None):
+    args = parse_flags("rebuttal", "Order or rejection? Rates matched, places exchanged.", argv)
+    rows = collect(args, cells(args.seeds))
+    print_table(*rate_table(rows, args.seeds))
+    print_table(*parts_table(rows, args.seeds))
+    if args.figure:
+        draw(rows, args.seeds, args.figure)
+
+if __name__ == "__main__":
+    main()
