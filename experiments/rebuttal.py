@@ -6,8 +6,10 @@ From the committed rows: seconds. Without them: an hour on one core, and the bas
 
 arXiv 2609.34509 says: LCR draws at every masked position and keeps the likeliest draw, so that
 hardly any unlikely token is ever committed; that, not the order, costs pass@k. Two tests.
-1. Matched rates. The share of commits that were not the likeliest token (non-top commits) is made
-   equal by the temperature, tuned on validation problems, for all pairs of three orders.
+1. Matched rates. How many of a canvas's tokens were not the likeliest at their commit (non-top
+   commits) is made equal to LCR's number at T=.6, and to TPP's, by the temperature, tuned on
+   validation problems. (To raise both to left to right's takes T above 1, where 51,200 samples
+   share little and take hours; temperature.py shows what a higher T brings.)
 2. Positions and draws exchanged. LCR chooses a place and, with it, a token. "LCR's places, fresh
    draws": the place is LCR's, the token is drawn anew (`--order redrawn`), or the whole order of an
    LCR sample is replayed. "Left to right, LCR's law": the token is drawn as LCR would draw it where
@@ -20,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from eval_gsm8k import bootstrap, evaluate, print_table
+from experiments.bases import VARIANTS
 from experiments.rows import (KS, LCR, LTR, TPP, Cell, collect, lead, line, panels, parse_flags,
                               pick, plain, save, short, signed, solved, value)
 from sample import Decoder, generate
@@ -79,10 +82,13 @@ def replay(*args):
     return evaluate(*args, decode=replayed)
 
 def rate(model, task, decoder, n):
-    """Share of non-top commits, on validation problems."""
-    result = evaluate(model, task, task.held_out("validation", min(64, n)), decoder, min(32, n))
-    over, under = result["measures"]["non_top_commits"]
-    return over.sum() / under.sum()
+    """Non-top commits a position of the canvas, on validation problems. (A share of the committed
+    tokens would not compare: left to right commits no padding, and that is nearly always the top.)
+    """
+    problems, n_samples = task.held_out("validation", min(64, n)), min(32, n)
+    result = evaluate(model, task, problems, decoder, n_samples)
+    return result["measures"]["non_top_commits"][0].sum() / (
+        len(problems) * n_samples * task.completion_length)
 
 def matched(target):
     """-> how to measure a decoder at the temperature where its rate is that of `target`."""
@@ -98,6 +104,7 @@ def matched(target):
     return how
 
 ORDERS = {"left to right": LTR, "LCR": LCR, "TPP": TPP}
+TARGETS = "LCR", "TPP"
 PARTS = [Cell("", 0, REDRAWN, arm=FRESH), Cell("", 0, Decoder("random", temperature=0.6),
                                               arm=REPLAY, how=replay),
          Cell("", 0, LTR, arm=LAW, how=law)]
@@ -108,7 +115,8 @@ def at_rate(name, target):      # the arm's name
 def cells(seeds):
     tuned = [Cell("", 0, ORDERS[name], arm=at_rate(name, target), how=(
         evaluate if name == target else matched(ORDERS[target])))
-        for target in ORDERS for name in ORDERS]
+        for target in TARGETS for name in ORDERS]
+    tuned = list({cell.arm: cell for cell in [*tuned, Cell("", 0, LTR)]}.values())
     return [replace(cell, variant="default", seed=seed) for seed in seeds
             for cell in [*tuned, *PARTS]]
 
@@ -116,15 +124,16 @@ def ks_of(rows):
     return [k for k in KS if k <= int(rows[0]["n_samples"])]
 
 def rate_table(rows, seeds):
-    """Three orders at the same share of non-top commits."""
+    """Three orders at one share of non-top commits. (One token a step: nfe is their number.)"""
+    L = VARIANTS["default"][0].completion_length
     out, ks = [], [k for k in (1, 8, 64, 256) if k in ks_of(rows)]
-    for target in ORDERS:
+    for target in TARGETS:
         for seed in seeds:
             ltr = pick(rows, arm=at_rate("left to right", target), seed=seed)
             for name in ORDERS:
                 row = pick(rows, arm=at_rate(name, target), seed=seed)
                 out.append([target, seed, name, row["tuned"] or row["temperature"],
-                            f"{value(row, 'non_top_commits'):.4f}",
+                            f"{value(row, 'non_top_commits') * float(row['nfe']) / L:.4f}",
                             *(plain(*bootstrap(solved(row, k))) for k in ks),
                             *("" if row is ltr else signed(*lead(ltr, row, k)) for k in ks)])
     return ["rate of", "seed", "order", "T", "non-top commits", *(f"pass@{k}" for k in ks),
@@ -137,13 +146,16 @@ STEPS = [("places first", "places", str(LTR), FRESH), ("places first", "draws", 
          ("in all", "places and draws", str(LTR), str(LCR))]
 
 def parts_table(rows, seeds):
-    """What each exchange costs, from left to right to LCR; the two of a path add up to the gap."""
+    """What each exchange costs, from left to right to LCR; the two of a path add up to the gap.
+    Of right answers, and of right derivations (as in coverage.py)."""
     out, ks = [], [k for k in (1, 8, 64, 256) if k in ks_of(rows)]
     for path, what, a, b in STEPS:
         for seed in seeds:
             pair = [pick(rows, arm=arm, seed=seed) for arm in (a, b)]
-            out.append([path, what, seed, *(signed(*lead(*pair, k)) for k in ks)])
-    return ["path", "exchanged", "seed", *(f"cost in pass@{k}" for k in ks)], out
+            out.append([path, what, seed, *(signed(*lead(*pair, k, column)) for column in
+                                            ("correct", "derived") for k in ks)])
+    return ["path", "exchanged", "seed", *(f"cost in pass@{k}" for k in ks),
+            *(f"in derivations, pass@{k}" for k in ks)], out
 
 def draw(rows, seeds, path):
     figure, axes = panels(len(seeds), n_rows=2)

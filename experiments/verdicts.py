@@ -77,6 +77,13 @@ def by_order(rows, shared):
         gain = leads(rows, egi, LTR, k)
         yield ("one commit at the greatest entropy, then TPP: better than left to right", REJECTION,
                f"exploratory - left to right, pass@{k}, above 0", shown(gain), above(gain))
+    for decoder, name in ((TPP, "TPP"), (LCR, "LCR")):
+        gap = leads(rows, LTR, decoder, 64, "derived")
+        yield (f"in right derivations, too, the gap is gone with {name}" if decoder is TPP else
+               "left to right is ahead in right derivations", REJECTION if decoder is TPP else PAPER,
+               f"left to right - {name} in one block, derivations@64, "
+               + ("within .02 of 0" if decoder is TPP else "above 0"), shown(gap),
+               within(gap, 0.02) if decoder is TPP else above(gap))
     gap = leads(rows, LTR, pass_at_k.FORK, 64)
     ratio = [float(pick(rows, arm=LTR, seed=s)["nfe"]) / float(
         pick(rows, arm=pass_at_k.FORK, seed=s)["nfe"]) for s in SEEDS]
@@ -151,12 +158,13 @@ def by_parts(rows):
         yield ("at equal rates TPP is no better than LCR", "the other side of it",
                f"TPP at LCR's rate - LCR, pass@{k}, within .02 of 0", shown(gaps),
                within(gaps, 0.02))
-    for k in (1, 64):
+    for k, column in ((1, "correct"), (64, "correct"), (64, "derived")):
         for path, a, b in (("LCR's draws at left to right's places", LTR, rebuttal.LAW),
                            ("fresh draws at LCR's places", rebuttal.FRESH, LCR)):
-            cost, whole = leads(rows, a, b, k), leads(rows, LTR, LCR, k)
+            cost, whole = leads(rows, a, b, k, column), leads(rows, LTR, LCR, k, column)
+            kind = "pass" if column == "correct" else "derivations"
             yield ("the draws, not the places, make the gap", REJECTION,
-                   f"what the draws cost ({path}), pass@{k}, more than half of the gap "
+                   f"what the draws cost ({path}), {kind}@{k}, more than half of the gap "
                    f"({', '.join(f'{g[0]:.3f}' for g in whole)})", shown(cost),
                    "holds" if all(c[1] > g[0] / 2 for c, g in zip(cost, whole)) else
                    "does not hold" if all(c[2] < g[0] / 2 for c, g in zip(cost, whole)) else

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data import SPLITS, Toy
-from experiments import rebuttal, rows
+from experiments import rebuttal, rows, verdicts
 from experiments.entropy import KINDS, kinds
 from experiments.puzzle import GRIDS, Sudoku
 from model import MaskedDiffusionLM, ModelConfig
@@ -247,3 +247,23 @@ def test_all_grids_of_sudoku_obey_its_rules():
         lines = [grid[4 * r:4 * r + 4] for r in range(4)] + [grid[c::4] for c in range(4)]
         boxes = [grid[i:i + 2] + grid[i + 4:i + 6] for i in (0, 2, 8, 10)]
         assert all(set(x) == set("1234") for x in lines + boxes)
+
+
+# ----------------------------------------------------------------------------------------------
+# verdicts
+
+def test_a_claim_holds_or_fails_only_if_all_seeds_say_so():
+    assert verdicts.above([(0.2, 0.1, 0.3), (0.3, 0.2, 0.4)]) == "holds"
+    assert verdicts.above([(0.2, 0.1, 0.3), (0.1, -0.1, 0.4)]) == "undecided"
+    assert verdicts.above([(-0.2, -0.3, -0.1)]) == "does not hold"
+    assert verdicts.above([(0.2, 0.1, 0.3)], bar=0.15) == "undecided"
+    assert verdicts.within([(0.0, -0.01, 0.01)], 0.02) == "holds"
+    assert verdicts.within([(0.1, 0.05, 0.15), (-0.1, -0.2, -0.03)], 0.02) == "does not hold"
+    assert verdicts.within([(0.0, -0.05, 0.01)], 0.02) == "undecided"
+
+
+def test_the_page_of_the_experiments_is_what_the_rows_say():
+    text = verdicts.PAGE.read_text(encoding="utf-8")
+    for name, table in verdicts.tables().items():
+        assert f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->" in text, (
+            f"run: python experiments/verdicts.py --write ({name} differs)")
