@@ -149,8 +149,7 @@ def draw(rows, seeds, path):
         axis.set_xlabel("position")
     axes[0].set_ylabel("rank: the step of its commit")
     figure.colorbar(dots, ax=list(axes), label="entropy at commit, nats", pad=0.01)
-    figure.savefig(path, dpi=110, bbox_inches="tight")
-    print(f"drawn: {path}")
+    save(figure, path, tight=False)
 
 def main(argv=None):
     args = parse_flags("entropy", "Entropy at commit, by kind of token, position and rank.", argv)

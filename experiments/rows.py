@@ -201,7 +201,12 @@ def panels(n, width=4.2, height=3.6, n_rows=1):
                                    sharey="row")
     return figure, axes if n_rows > 1 else axes[0]
 
-def save(figure, path):
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+def save(figure, path, tight=True):
+    """As a PNG of 64 colours: a third of the size."""
+    from PIL import Image       # matplotlib brings it
+    if tight:
+        figure.tight_layout()
+    figure.savefig(path, dpi=90, bbox_inches=None if tight else "tight")
+    image = Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    image.save(path, optimize=True)
     print(f"drawn: {path}")
