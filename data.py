@@ -7,9 +7,9 @@ running value after each operation, and ends in GSM8K's own "#### N":
     | 8 -5 -> 3| +1 -> 4| *3 -> 12| ~all -> 0| +6 -> 6| -1 -> 5 #### 5     every step written
     | #### 5                                                                "in the head"
 
-At every bar the text forks: it goes on with one more step, or jumps to "####" (with probability
-`direct` at the start, `skip` later). Both answers are right, but only writing every step makes it
-easy to be right. So the token at a fork is truly uncertain, all else follows, and we know which."""
+At every bar the text forks: one more step, or a jump to "####" (with probability `direct` at the
+start, `skip` later). Both are right, but only writing every step makes it easy to be right. So the
+token at a fork is truly uncertain, all else follows, and we know which."""
 import base64
 import json
 import random
@@ -125,15 +125,13 @@ class Task:
 
 NAMES = ["Bob", "Ann", "Tom", "Sue", "Max", "Eva", "Sam", "Kim"]
 LARGEST = 12
-# "swaps all" (with whoever has the rest of the twelve) is as easy as a step can be, and it is there
-# against guessing: a story of sums alone is linear, and a network soon does it in the head.
+# "swaps all" is there against guessing: sums alone are linear, and soon done in the head.
 VERBS = {"gets": ("+", range(1, 7)), "gives": ("-", range(1, 7)), "times": ("*", range(2, 4)),
          "swaps": ("~", ["all"])}
 OPERATE = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "~": lambda v, _: LARGEST - v}
 
 class Toy(Task):
     name = "toy"
-
     def __init__(self, direct=0.65, skip=0.12, n_steps=6):
         self.direct, self.skip, self.n_steps = direct, skip, n_steps
         self.settings = {"direct": direct, "skip": skip, "n_steps": n_steps}

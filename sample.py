@@ -42,10 +42,9 @@ class Decoder:
     selection = property(lambda self: f"{self.select}={self.value:g}")
 
     def __post_init__(self):
-        if self.order not in ORDERS:
-            raise ValueError(f"unknown order {self.order!r}; known: {', '.join(ORDERS)}")
-        if self.select not in SELECTIONS:
-            raise ValueError(f"unknown selection {self.select!r}; known: {', '.join(SELECTIONS)}")
+        for field, known in ("order", ORDERS), ("select", SELECTIONS):
+            if (name := getattr(self, field)) not in known:
+                raise ValueError(f"unknown {field} {name!r}; known: {', '.join(known)}")
         if self.value is None:
             object.__setattr__(self, "value", SELECTIONS[self.select][0])
         whole = self.select != "k" or self.value >= 1 and self.value % 1 == 0

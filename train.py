@@ -33,8 +33,7 @@ FLAGS = {       # numbers worth turning: on the toy, with --quick, with --data, 
     "width": (128, 64, 128, 64, "of the network, a multiple of 8"),
     "layers": (3, 2, 3, 2, "of the network"),
     "grpo-steps": (60, 3, 4, 1, "GRPO steps"),
-    "prompts": (16, 4, 4, 1, "prompts a GRPO step"),
-    "rollouts": (8, 4, 4, 4, "rollouts a prompt"),
+    "prompts": (16, 4, 4, 1, "prompts a GRPO step"), "rollouts": (8, 4, 4, 4, "rollouts a prompt"),
     "grpo-lr": (5e-5, 5e-5, 5e-5, 5e-5, "GRPO learning rate; it falls to zero"),
     "problems": (400, 32, 32, 2, "test problems for greedy accuracy"),
     "trap-problems": (64, 8, 8, 1, "test problems for pass@k"),
@@ -357,9 +356,8 @@ def main(argv=None, task=None):         # task: a data.Task of your own instead 
     print(f"\n{sum(seconds.values()):.0f} s in all: {seconds}" +
           "\nThis was --quick: everything ran, its numbers mean little." * args.quick)
     test = f" --data {args.test}" if args.data else ""
-    print(f"""Next:
-  python sample.py --checkpoint {args.out}/justgrpo.pt --watch --order confidence{test}
-  python eval_gsm8k.py --checkpoint {args.out}/justgrpo.pt --order random{test}""")
+    if args.stage in ("all", "grpo") and task.name in ("toy", "gsm8k"):     # what sample.py knows
+        print(f"Next: python sample.py --watch --checkpoint {args.out}/justgrpo.pt{test}")
 
 if __name__ == "__main__":
     main()
