@@ -178,6 +178,8 @@ def test_blocks_of_one_are_left_to_right_token_for_token(model, order, temperatu
     uniform = noise(2)
     if order == "random":       # asks once more, before the first step, for its permutation
         uniform = itertools.chain([torch.zeros(len(PROMPTS), L)], iter(noise(2), None)).__next__
+    if order == "redrawn":      # draws once for the place, where there is no choice, then again
+        uniform = itertools.chain.from_iterable((u, u) for u in iter(noise(2), None)).__next__
     blocks = Decoder(order, block_length=1, temperature=temperature)
     assert same(generate(model, PROMPTS, L, blocks, uniform), plain)
 
@@ -251,13 +253,16 @@ def plain_generate(model, prompt, length, decoder, uniform):
                 token = int((cdf[i] <= u[i]).sum()) if decoder.temperature else int(p[i].argmax())
                 first, second = p[i].topk(2).values.tolist()
                 score = {"left_to_right": -i, "confidence": float(p[i, token]),
-                         "top_probability": first, "margin": first - second,
+                         "redrawn": float(p[i, token]), "top_probability": first, "margin": first - second,
                          "entropy": -float(torch.special.entr(p[i]).sum()),
                          "exploratory": first if step else float(torch.special.entr(p[i]).sum()),
                          }[decoder.order]
                 if best is None or score > best[0] + 1e-6:
                     best = score, i, token
         _, i, token = best
+        if decoder.order == "redrawn":
+            again = uniform()[i]
+            token = int((cdf[i] <= again).sum()) if decoder.temperature else token
         tokens[i], rank[i] = token, step
     return tokens, rank
 
