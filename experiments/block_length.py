@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from eval_gsm8k import bootstrap, print_table
-from experiments.rows import (LCR, TPP, Cell, collect, line, panels, parse_flags, pick, plain,
-                              save, short, solved, spearman)
+from eval_gsm8k import bootstrap
+from experiments.rows import (LCR, TPP, Cell, ks_of, line, panels, pick, plain, run, save, short,
+                              solved, spearman)
 
 BLOCK_LENGTHS = 1, 2, 4, 8, 16, None
 
@@ -23,14 +23,11 @@ def cells(seeds):
     return [Cell("default", seed, arm(order, b)) for seed in seeds for order in (LCR, TPP)
             for b in BLOCK_LENGTHS]
 
-def ks_of(rows):
-    return [k for k in (1, 8, 64, 256) if k <= int(rows[0]["n_samples"])]
-
 def table(rows, seeds):
     """pass@k by block length, and its rank correlation with the block length, by seed."""
     out = []
     for order in (LCR, TPP):
-        for k in ks_of(rows):
+        for k in ks_of(rows, (1, 8, 64, 256)):
             for seed in seeds:
                 mine = [solved(pick(rows, arm=arm(order, b), seed=seed), k) for b in BLOCK_LENGTHS]
                 means = [float(x.mean()) for x in mine]
@@ -42,7 +39,7 @@ def draw(rows, seeds, path):
     figure, axes = panels(len(seeds), n_rows=2)
     for row, order in zip(axes, (LCR, TPP)):
         for axis, seed in zip(row, seeds):
-            for i, k in enumerate(ks_of(rows)):
+            for i, k in enumerate(ks_of(rows, (1, 8, 64, 256))):
                 mine = [pick(rows, arm=arm(order, b), seed=seed) for b in BLOCK_LENGTHS]
                 line(axis, range(6), [bootstrap(solved(r, k)) for r in mine], f"k = {k}", i)
             axis.set_xticks(range(6), [str(b or "22") for b in BLOCK_LENGTHS])
@@ -54,11 +51,8 @@ def draw(rows, seeds, path):
     save(figure, path)
 
 def main(argv=None):
-    args = parse_flags("block_length", "pass@k against the block length.", argv)
-    rows = collect(args, cells(args.seeds))
-    print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    run("block_length", "pass@k against the block length.", argv, cells,
+        [table], draw)
 
 if __name__ == "__main__":
     main()

@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from eval_gsm8k import bootstrap, print_table
-from experiments.rows import (BLOCKS, KS, LCR, LTR, TPP, Cell, collect, holm, line, mcnemar,
-                              panels, parse_flags, pick, plain, save, short, solved)
+from eval_gsm8k import bootstrap
+from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, holm, ks_of, line, mcnemar, panels, pick,
+                              plain, run, save, short, solved)
 
 ARMS = [LTR, LCR, BLOCKS, TPP]
 VARIANTS = {"hard": "8 operations, .8 at once", "default": "default"}
@@ -47,7 +47,7 @@ def table(rows, seeds):
 
 def draw(rows, seeds, path):
     figure, axes = panels(len(seeds), n_rows=2)
-    ks = [k for k in KS if k <= int(rows[0]["n_samples"])]
+    ks = ks_of(rows)
     for row, (column, what) in zip(axes, WHAT.items()):
         for axis, seed in zip(row, seeds):
             for i, decoder in enumerate(ARMS):
@@ -63,11 +63,8 @@ def draw(rows, seeds, path):
     save(figure, path)
 
 def main(argv=None):
-    args = parse_flags("coverage", "Coverage at k = 1,024.", argv)
-    rows = collect(args, cells(args.seeds))
-    print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    run("coverage", "Coverage at k = 1,024.", argv, cells,
+        [table], draw)
 
 if __name__ == "__main__":
     main()

@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from eval_gsm8k import bootstrap, print_table
+from eval_gsm8k import bootstrap
 from experiments import bases
-from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, collect, lead, panels, parse_flags,
-                              pick, plain, save, short, signed, solved, value)
+from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, ks_of, lead, panels, pick, plain, run,
+                              save, short, signed, solved, value)
 
 ARMS = [LTR, LCR, BLOCKS, TPP]
 LEARNED = ["direct-0", "direct-25", "direct-50", "direct-60", "default", "direct-70"]
@@ -29,12 +29,9 @@ def models(seeds):
 def cells(seeds):
     return [Cell(variant, seed, decoder) for variant, seed in models(seeds) for decoder in ARMS]
 
-def ks_of(rows):
-    return [k for k in (1, 64) if k <= int(rows[0]["n_samples"])]
-
 def table(rows, seeds):
     """Left to right's pass@k and its lead over the others, by base."""
-    out, ks = [], ks_of(rows)
+    out, ks = [], ks_of(rows, (1, 64))
     for variant, seed in models(seeds):
         ltr, *others = (pick(rows, variant=variant, seed=seed, arm=d) for d in ARMS)
         task, steps, _ = bases.VARIANTS[variant]
@@ -48,7 +45,7 @@ def table(rows, seeds):
 
 def draw(rows, seeds, path):
     """The gap against the forks' entropy in all, per text position."""
-    ks = ks_of(rows)
+    ks = ks_of(rows, (1, 64))
     figure, axes = panels(3, n_rows=len(ks))
     axes = axes if len(ks) > 1 else [axes]
     for row, k in zip(axes, ks):
@@ -74,11 +71,8 @@ def draw(rows, seeds, path):
     save(figure, path)
 
 def main(argv=None):
-    args = parse_flags("forks", "The gap against the share of forks.", argv)
-    rows = collect(args, cells(args.seeds))
-    print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    run("forks", "The gap against the share of forks.", argv, cells,
+        [table], draw)
 
 if __name__ == "__main__":
     main()

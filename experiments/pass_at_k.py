@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from eval_gsm8k import bootstrap, print_table
-from experiments.rows import (BLOCKS, KS, LCR, LTR, TPP, Cell, collect, crossing, lead, line,
-                              panels, parse_flags, pick, plain, save, short, signed, solved, value)
+from eval_gsm8k import bootstrap
+from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, crossing, ks_of, lead, line, panels,
+                              pick, plain, run, save, short, signed, solved, value)
 from sample import Decoder
 
 # exploratory: the first commit at T=.9 and the rest at .6 in arXiv 2609.34509; all at .6 here.
@@ -23,13 +23,10 @@ ARMS = [LTR, LCR, BLOCKS, TPP, *OTHERS, FORK, RANDOM]
 def cells(seeds):
     return [Cell("default", seed, decoder) for decoder in ARMS for seed in seeds]
 
-def ks_of(rows):
-    return [k for k in KS if k <= int(rows[0]["n_samples"])]
-
 def table(rows, seeds):
     """pass@1, 8, 64, 256 and the crossing with left to right, by order and seed."""
     last, out = ks_of(rows)[-1], []
-    ks = [k for k in (1, 8, 64, 256) if k <= last]
+    ks = ks_of(rows, (1, 8, 64, 256))
     for decoder in ARMS:
         for seed in seeds:
             ltr, row = (pick(rows, arm=d, seed=seed) for d in (LTR, decoder))
@@ -61,11 +58,8 @@ def draw(rows, seeds, path):
     save(figure, path)
 
 def main(argv=None):
-    args = parse_flags("pass_at_k", "pass@k by order.", argv)
-    rows = collect(args, cells(args.seeds))
-    print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    run("pass_at_k", "pass@k by order.", argv, cells,
+        [table], draw)
 
 if __name__ == "__main__":
     main()

@@ -21,10 +21,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from eval_gsm8k import bootstrap, evaluate, print_table
+from eval_gsm8k import bootstrap, evaluate
 from experiments.bases import VARIANTS
-from experiments.rows import (KS, LCR, LTR, TPP, Cell, collect, lead, line, panels, parse_flags,
-                              pick, plain, save, short, signed, solved, value)
+from experiments.rows import (LCR, LTR, TPP, Cell, ks_of, lead, line, panels, pick, plain, run,
+                              save, short, signed, solved, value)
 from sample import Decoder, generate
 
 REDRAWN = Decoder("redrawn", temperature=0.6)
@@ -120,13 +120,10 @@ def cells(seeds):
     return [replace(cell, variant="default", seed=seed) for seed in seeds
             for cell in [*tuned, *PARTS]]
 
-def ks_of(rows):
-    return [k for k in KS if k <= int(rows[0]["n_samples"])]
-
 def rate_table(rows, seeds):
     """Three orders at one share of non-top commits. (One token a step: nfe is their number.)"""
     L = VARIANTS["default"][0].completion_length
-    out, ks = [], [k for k in (1, 8, 64, 256) if k in ks_of(rows)]
+    out, ks = [], ks_of(rows, (1, 8, 64, 256))
     for target in TARGETS:
         for seed in seeds:
             ltr = pick(rows, arm=at_rate("left to right", target), seed=seed)
@@ -148,7 +145,7 @@ STEPS = [("places first", "places", str(LTR), FRESH), ("places first", "draws", 
 def parts_table(rows, seeds):
     """What each exchange costs, from left to right to LCR; the two of a path add up to the gap.
     Of right answers, and of right derivations (as in coverage.py)."""
-    out, ks = [], [k for k in (1, 8, 64, 256) if k in ks_of(rows)]
+    out, ks = [], ks_of(rows, (1, 8, 64, 256))
     for path, what, a, b in STEPS:
         for seed in seeds:
             pair = [pick(rows, arm=arm, seed=seed) for arm in (a, b)]
@@ -179,12 +176,8 @@ def draw(rows, seeds, path):
     save(figure, path)
 
 def main(argv=None):
-    args = parse_flags("rebuttal", "Order or rejection? Rates matched, places exchanged.", argv)
-    rows = collect(args, cells(args.seeds))
-    print_table(*rate_table(rows, args.seeds))
-    print_table(*parts_table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    run("rebuttal", "Order or rejection? Rates matched, places exchanged.", argv, cells,
+        [rate_table, parts_table], draw)
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from tqdm import tqdm
-from eval_gsm8k import bootstrap, evaluate, interval, pass_at_k, read_csv, write_csv
+from eval_gsm8k import (bootstrap, evaluate, interval, pass_at_k, print_table, read_csv,
+                         write_csv)
 from experiments import bases
 from sample import Decoder
 
@@ -23,8 +24,8 @@ MEASURES = ["non_top_commits", "bypass_fork", "bypass_other", "entropy_fork", "e
             "early_end", "malformed", "distinct", "tokens_per_evaluation", "fork_share"]
 # tuned: a temperature that the experiment found, in place of `temperature`.
 # correct, derived: how many samples of each problem are right, and how many write every step right.
-COLUMNS = ["variant", "seed", "base", "arm", "temperature", "n_problems", "n_samples", "tuned", "nfe",
-           "n_forward", "seconds", *MEASURES, "correct", "derived"]
+COLUMNS = ["variant", "seed", "base", "arm", "temperature", "n_problems", "n_samples", "tuned",
+           "nfe", "n_forward", "seconds", *MEASURES, "correct", "derived"]
 KEY = "variant", "seed", "arm", "temperature", "n_samples"
 KS = [2 ** i for i in range(11)]
 LTR, LCR, BLOCKS, TPP = (Decoder(order, block_length=block, temperature=0.6) for order, block in
@@ -50,7 +51,7 @@ class Cell:
     def __post_init__(self):
         self.arm = self.arm or str(self.decoder)
 
-def parse_flags(name, description, argv=None, prepare=None):
+def parse_flags(name, description, argv=None):
     """The flags of every experiment. --quick has its own file, so that its rows stay apart."""
     parser = argparse.ArgumentParser(description=description, usage=argparse.SUPPRESS,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -70,6 +71,15 @@ def parse_flags(name, description, argv=None, prepare=None):
     except OSError as error:
         parser.error(str(error))
     return args
+
+def run(name, description, argv, cells, tables, draw):
+    """An experiment: measure what is missing, print its tables, draw its figure if asked to."""
+    args = parse_flags(name, description, argv)
+    rows = collect(args, cells(args.seeds))
+    for table in tables:
+        print_table(*table(rows, args.seeds))
+    if args.figure:
+        draw(rows, args.seeds, args.figure)
 
 def key(row):
     return tuple(str(row[name]) for name in KEY)
@@ -131,6 +141,9 @@ def solved_within(text, n, k):
 
 def solved(row, k, column="correct"):       # -> pass@k of each problem, (Q,)
     return solved_within(row[column], row["n_samples"], k)
+
+def ks_of(rows, ks=KS):     # those of ks that there are samples enough for
+    return [k for k in ks if k <= int(rows[0]["n_samples"])]
 
 def value(row, name):       # of a measure
     return float(row[name].split()[0])

@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from eval_gsm8k import bootstrap, print_table
+from eval_gsm8k import bootstrap
 from experiments.pass_at_k import RANDOM
-from experiments.rows import (KS, LCR, LTR, TPP, Cell, collect, lead, line, panels, parse_flags,
-                              pick, plain, save, short, signed, solved)
+from experiments.rows import (LCR, LTR, TPP, Cell, ks_of, lead, line, panels, pick, plain, run,
+                              save, short, signed, solved)
 
 ARMS = [LTR, LCR, replace(LCR, block_length=4), TPP, replace(TPP, order="margin"),
         replace(TPP, order="entropy"), RANDOM]
@@ -43,7 +43,7 @@ def draw(rows, seeds, path):
     for axis, seed in zip(axes, seeds):
         for i, decoder in enumerate(ARMS):
             mine = pick(rows, arm=decoder, seed=seed, temperature=0.6)
-            ks = [k for k in KS if k <= int(mine["n_samples"])]
+            ks = ks_of([mine])
             line(axis, ks, [bootstrap(solved(mine, k)) for k in ks], short(str(decoder)), i)
         axis.set_xscale("log", base=2)
         axis.set_xlabel("k")
@@ -53,11 +53,8 @@ def draw(rows, seeds, path):
     save(figure, path)
 
 def main(argv=None):
-    args = parse_flags("sudoku", "4x4 Sudoku, by order.", argv)
-    rows = collect(args, cells(args.seeds))
-    print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    run("sudoku", "4x4 Sudoku, by order.", argv, cells,
+        [table], draw)
 
 if __name__ == "__main__":
     main()

@@ -182,9 +182,10 @@ def all_tables():
             "ideas": bench_table("each idea alone", read_csv(ROOT / "assets" / "ideas.csv"))}
 
 
-def fill(text):
-    """The README's text with every table between <!-- NAME --> and <!-- /NAME --> made anew."""
-    for key, table in all_tables().items():
+def fill(text, tables=None):
+    """A page's text with every table between <!-- NAME --> and <!-- /NAME --> made anew; README's,
+    unless other tables are given."""
+    for key, table in (tables or all_tables()).items():
         text = re.sub(rf"(<!-- {key} -->\n).*?(<!-- /{key} -->)",
                       lambda m: m.group(1) + "\n" + table + "\n\n" + m.group(2), text, flags=re.S)
     return text

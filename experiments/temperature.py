@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from eval_gsm8k import bootstrap, print_table
-from experiments.rows import (BLOCKS, KS, LCR, LTR, TPP, Cell, collect, line, panels, parse_flags,
-                              pick, plain, save, short, signed, solved)
+from eval_gsm8k import bootstrap
+from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, ks_of, line, panels, pick, plain, run,
+                              save, short, signed, solved)
 
 TEMPERATURES = 0.3, 0.6, 1.0, 1.2, 1.5
 ARMS = [LTR, LCR, BLOCKS, TPP]
@@ -22,9 +22,6 @@ ARMS = [LTR, LCR, BLOCKS, TPP]
 def cells(seeds):
     return [Cell("default", seed, replace(decoder, temperature=t)) for seed in seeds
             for decoder in ARMS for t in TEMPERATURES]
-
-def ks_of(rows):
-    return [k for k in KS if k <= int(rows[0]["n_samples"])]
 
 def best(rows, decoder, seed, k):
     """-> the T that is best on the first half of the problems; pass@k of the others at it."""
@@ -35,7 +32,7 @@ def best(rows, decoder, seed, k):
 
 def table(rows, seeds):
     """pass@k of each order at its best T (on held-out problems), and left to right's lead."""
-    out, ks = [], [k for k in (1, 8, 64, 256) if k in ks_of(rows)]
+    out, ks = [], ks_of(rows, (1, 8, 64, 256))
     for decoder in ARMS:
         for seed in seeds:
             found = [(best(rows, LTR, seed, k)[1], *best(rows, decoder, seed, k)) for k in ks]
@@ -67,11 +64,8 @@ def draw(rows, seeds, path):
     save(figure, path)
 
 def main(argv=None):
-    args = parse_flags("temperature", "pass@k by order and temperature.", argv)
-    rows = collect(args, cells(args.seeds))
-    print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    run("temperature", "pass@k by order and temperature.", argv, cells,
+        [table], draw)
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,6 @@
 tests/test_trap.py fails if the page and the rows differ. The verdict follows from the three seeds'
 intervals by a rule that each claim states: it holds if all three are on its side, it does not hold
 if all three are on the other, else it is undecided."""
-import re
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from experiments import (block_length, coverage, entropy, forks, pass_at_k, rebu
 from experiments.bases import SEEDS
 from experiments.rows import (ASSETS, BLOCKS, LCR, LTR, TPP, crossing, lead, mcnemar, pick, solved,
                               spearman, value)
-from experiments.tables import markdown
+from experiments.tables import fill, markdown
 
 PAGE = Path(__file__).resolve().parent / "README.md"
 PAPER, REJECTION, FALLBACK = "2601.15165", "2609.34509", "2609.39859"
@@ -236,14 +235,8 @@ def tables():
                                    entropy.tables(load("entropy"), SEEDS))
     return found
 
-def fill(text):
-    for name, table in tables().items():
-        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
-                      lambda m: m.group(1) + "\n" + table + "\n\n" + m.group(2), text, flags=re.S)
-    return text
-
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
-        PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables()), encoding="utf-8")
     else:
         print("\n\n".join(tables().values()))
