@@ -5,7 +5,6 @@
 From the committed rows: seconds. Without them: 20 minutes on one core, and the bases. 64 samples
 of 200 problems. Three tables in one CSV: by kind of token (entropy in nats and bypass, as in
 eval_gsm8k.py); by text (what was committed first); by position and rank (the picture)."""
-import functools
 import sys
 from pathlib import Path
 
@@ -13,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from tqdm import tqdm
-from eval_gsm8k import interval, print_table, read_csv, write_csv
+from eval_gsm8k import evaluate, interval, print_table, read_csv, write_csv
 from experiments.pass_at_k import RANDOM
-from experiments.rows import BLOCKS, LCR, LTR, TPP, load, panels, parse_flags, save, short
+from experiments.rows import (BLOCKS, LCR, LTR, TPP, load, panels, parse_flags, pick, plain,
+                              save, short)
 from sample import generate, text_length
 
 ARMS = [LTR, LCR, BLOCKS, TPP, RANDOM]
@@ -49,9 +49,21 @@ def kinds(task, tokens):
             "final number": after(first_hash) & number & inside,
             "end-of-text": inside & (tokens == task.eos_id)}
 
-def look(task, problems, sample, n_samples):
+def sampled(model, task, problems, decoder, n_samples):
+    """-> evaluate's result, with "samples": the Samples of 8 problems each."""
+    samples = []
+    def decode(*args):
+        samples.append(generate(*args))
+        return samples[-1]
+    result = evaluate(model, task, problems, decoder, n_samples, decode=decode, budget=(
+        8 * n_samples * task.completion_length * task.tokenizer.n_vocab))
+    return result | {"samples": samples}
+
+def look(task, result, n_samples):
     """-> rows of one arm (without seed, base, arm)."""
-    tokens, rank, L = sample.tokens, sample.rank, sample.rank.shape[1]
+    tokens, rank, entropy = (torch.cat([getattr(s, name) for s in result["samples"]])
+                             for name in ("tokens", "rank", "entropy"))
+    L = rank.shape[1]
     def per_problem(x):     # (B,) or (B, L) -> (Q,)
         return x.double().reshape(-1, n_samples * (L if x.ndim == 2 else 1)).sum(1).numpy()
     def row(table, name, measure, numerator, denominator):
@@ -64,11 +76,9 @@ def look(task, problems, sample, n_samples):
     rows = []
     for name in KINDS:
         at = where[name] & committed
-        rows += [row("kind", name, "entropy", sample.entropy * at, at),
+        rows += [row("kind", name, "entropy", entropy * at, at),
                  row("kind", name, "bypass", (later < rank) & at, at)]
-    read = functools.cache(task.text)
-    right = torch.tensor([task.reward(read(tuple(t)), problems[i // n_samples]["answer"])
-                          for i, t in enumerate(tokens.tolist())])
+    right = torch.tensor(result["correct"]).flatten()
     written, one = where["value"].sum(1), torch.ones(len(tokens))
     def at_rank(name, missing, least=False):    # when it was committed: (B,)
         found = rank.masked_fill(~where[name], missing)
@@ -88,7 +98,7 @@ def look(task, problems, sample, n_samples):
         for r in rank[:, i][committed[:, i]].unique().tolist():
             at = rank[:, i] == r
             rows.append({"table": "place", "position": i, "rank": r, "n": int(at.sum()),
-                         "value": round(sample.entropy[at, i].mean().item(), 4)})
+                         "value": round(entropy[at, i].mean().item(), 4)})
     return rows
 
 def collect(args):
@@ -99,36 +109,22 @@ def collect(args):
         model, task, weights = load(args.bases, "default", seed, args.quick)
         n_problems, n_samples = (16, 16) if args.quick else (200, 64)
         problems = task.held_out("test", n_problems)
-        generator, parts = torch.Generator().manual_seed(0), []
-        for i in range(0, n_problems, 8):
-            prompts = task.prompts([p["question"] for p in problems[i:i + 8]]).repeat_interleave(
-                n_samples, dim=0)
-            parts.append(generate(model, prompts, task.completion_length, decoder, lambda: (
-                torch.rand(len(prompts), task.completion_length, generator=generator))))
-        whole = parts[0]
-        for name in ("tokens", "rank", "entropy", "logp", "is_top", "nfe"):
-            setattr(whole, name, torch.cat([getattr(part, name) for part in parts]))
+        result = sampled(model, task, problems, decoder, n_samples)
         rows += [{"seed": seed, "base": weights, "arm": str(decoder), **r}
-                 for r in look(task, problems, whole, n_samples)]
+                 for r in look(task, result, n_samples)]
         write_csv(args.csv, COLUMNS, rows)
         rows = read_csv(args.csv)
     return rows
 
-def pick(rows, seed, decoder, name, measure):
-    [row] = [r for r in rows if (r["seed"], r["arm"], r["name"], r["measure"]) == (
-        str(seed), str(decoder), name, measure)]
-    return row
-
-def cell(row):
-    if row["value"] in ("", "nan"):
-        return "none"
-    value, low, high = (float(row[c]) for c in ("value", "low", "high"))
-    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
+def found(rows, seed, decoder, name, measure):
+    """-> value, low, high; nan where there was nothing to measure."""
+    row = pick(rows, seed=seed, arm=decoder, name=name, measure=measure)
+    return tuple(float(row[c] or "nan") for c in ("value", "low", "high"))
 
 def tables(rows, seeds):
     """-> two (header, rows): by kind of token, by text."""
     return [([what, "seed", *(short(str(d)) for d in ARMS)],
-             [[text, seed, *(cell(pick(rows, seed, d, name, measure)) for d in ARMS)]
+             [[text, seed, *(plain(*found(rows, seed, d, name, measure)) for d in ARMS)]
               for name, text, measure in names for seed in seeds])
             for what, names in (
                 ("entropy at commit, nats", [(k, k, "entropy") for k in KINDS]),

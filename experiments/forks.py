@@ -21,6 +21,7 @@ from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, ks_of, lead, panels, 
 ARMS = [LTR, LCR, BLOCKS, TPP]
 LEARNED = ["direct-0", "direct-25", "direct-50", "direct-60", "default", "direct-70"]
 EARLY = ["early-direct-0", "early"]
+MARKERS = {0: "o", 0.25: "v", 0.5: "s", 0.6: "D", 0.65: "^", 0.7: "P"}     # by direct answers
 
 def models(seeds):
     return [(v, seed) for v in [*LEARNED, *EARLY] for seed in bases.VARIANTS[v][2]
@@ -55,19 +56,19 @@ def draw(rows, seeds, path):
                               for d in (LTR, decoder))
                 gap, low, high = lead(ltr, other, k)
                 x = value(ltr, "fork_share") * value(ltr, "entropy_fork")
+                task, steps, _ = bases.VARIANTS[variant]
                 early = variant in EARLY
                 axis.errorbar(x, gap, yerr=[[gap - low], [high - gap]], capsize=2, linewidth=0.8,
-                              color="tab:red" if early else "black", marker="s" if early else "o",
-                              fillstyle="none" if early else "full", markersize=5)
-                axis.annotate(f"{bases.VARIANTS[variant][0].direct:g}", (x, gap), fontsize=7,
-                              xytext=(4, 3), textcoords="offset points")
+                              color="tab:red" if early else "black", marker=MARKERS[task.direct],
+                              fillstyle="none" if early else "full", markersize=6, linestyle="",
+                              label=f"{task.direct:g} direct, {steps} steps")
             axis.axhline(0, color="gray", linewidth=0.6)
             axis.set_title(f"lead over {short(str(decoder))} at k = {k}", fontsize=9)
         row[0].set_ylabel("left to right's lead in pass@k")
     for axis in axes[-1]:
         axis.set_xlabel("entropy at forks x their share of the text, nats")
-    figure.suptitle("number: share of direct answers; full circle: well trained; empty square: "
-                    "stopped early", fontsize=9)
+    labels = {label: handle for handle, label in zip(*axes[0][0].get_legend_handles_labels())}
+    axes[0][0].legend(labels.values(), labels, fontsize=6, loc="upper left")
     save(figure, path)
 
 def main(argv=None):

@@ -9,11 +9,11 @@ hardly any unlikely token is ever committed; that, not the order, costs pass@k. 
 1. Matched rates. How many of a canvas's tokens were not the likeliest at their commit (non-top
    commits) is made equal to LCR's number at T=.6, and to TPP's, by the temperature, tuned on
    validation problems. (To raise both to left to right's takes T above 1, where 51,200 samples
-   share little and take hours; temperature.py shows what a higher T brings.)
+   share little; temperature.py has left to right's rate met from its rows.)
 2. Positions and draws exchanged. LCR chooses a place and, with it, a token. "LCR's places, fresh
    draws": the place is LCR's, the token is drawn anew (`--order redrawn`), or the whole order of an
    LCR sample is replayed. "Left to right, LCR's law": the token is drawn as LCR would draw it where
-   the leftmost mask wins (design: P(v) ~ q_i(v) prod_j P(draw at j is less likely), closed form)."""
+   the leftmost mask wins (closed form: P(v) ~ q_i(v) prod_j P(the draw at j is less likely))."""
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from eval_gsm8k import bootstrap, evaluate
 from experiments.bases import VARIANTS
-from experiments.rows import (LCR, LTR, TPP, Cell, ks_of, lead, line, panels, pick, plain, run,
-                              save, short, signed, solved, value)
+from experiments.rows import (LCR, LTR, TPP, Cell, ks_of, lead, line, panels, pick, plain,
+                              rate, run, save, short, signed, solved)
 from sample import Decoder, generate
 
 REDRAWN = Decoder("redrawn", temperature=0.6)
@@ -57,8 +57,8 @@ class WinnersLaw(torch.nn.Module):
         cdf = torch.nn.functional.pad(logq.gather(1, order).exp().cumsum(-1), (1, 0))  # (n, V+1)
         for column in masked.any(0).nonzero()[:, 0].tolist():   # one rival position at a time
             at = masked[:, column] & ~wanted[:, column]                                # (U,)
-            j, mine = which[at, column], logp[which[wanted][at]]                       # (m,), (m, V)
-            below = torch.searchsorted(ascending[j], mine, right=True)                 # (m, V)
+            j, mine = which[at, column], logp[which[wanted][at]]                     # (m,), (m, V)
+            below = torch.searchsorted(ascending[j], mine, right=True)               # (m, V)
             out[at] = out[at] + cdf[j].gather(1, below).log()
         return out.log_softmax(-1).float()
 
@@ -81,10 +81,7 @@ def replayed(model, prompts, length, decoder, uniform):
 def replay(*args):
     return evaluate(*args, decode=replayed)
 
-def rate(model, task, decoder, n):
-    """Non-top commits a position of the canvas, on validation problems. (A share of the committed
-    tokens would not compare: left to right commits no padding, and that is nearly always the top.)
-    """
+def tried(model, task, decoder, n):     # rows.rate of validation problems
     problems, n_samples = task.held_out("validation", min(64, n)), min(32, n)
     result = evaluate(model, task, problems, decoder, n_samples)
     return result["measures"]["non_top_commits"][0].sum() / (
@@ -93,10 +90,10 @@ def rate(model, task, decoder, n):
 def matched(target):
     """-> how to measure a decoder at the temperature where its rate is that of `target`."""
     def how(model, task, problems, decoder, n_samples):
-        wanted, low, high = rate(model, task, target, n_samples), 0.05, 4.0
+        wanted, low, high = tried(model, task, target, n_samples), 0.05, 4.0
         for _ in range(9):      # bisection; the rate rises with T. Out of reach: the end it is at
             middle = (low * high) ** 0.5
-            low, high = (low, middle) if rate(model, task, replace(
+            low, high = (low, middle) if tried(model, task, replace(
                 decoder, temperature=middle), n_samples) > wanted else (middle, high)
         t = round((low * high) ** 0.5, 4)
         return evaluate(model, task, problems, replace(decoder, temperature=t), n_samples) | {
@@ -130,7 +127,7 @@ def rate_table(rows, seeds):
             for name in ORDERS:
                 row = pick(rows, arm=at_rate(name, target), seed=seed)
                 out.append([target, seed, name, row["tuned"] or row["temperature"],
-                            f"{value(row, 'non_top_commits') * float(row['nfe']) / L:.4f}",
+                            f"{rate(row, L):.4f}",
                             *(plain(*bootstrap(solved(row, k))) for k in ks),
                             *("" if row is ltr else signed(*lead(ltr, row, k)) for k in ks)])
     return ["rate of", "seed", "order", "T", "non-top commits", *(f"pass@{k}" for k in ks),

@@ -119,7 +119,7 @@ def numbers(task, problems, result):
            "tuned": result.get("tuned", ""),
            "seconds": round(result["seconds"], 1),
            "correct": joined(result["correct"].sum(1).astype(int))}
-    measures = result["measures"]
+    measures = dict(result["measures"])
     if task.n_steps:
         forks, others = (measures[f"bypass_{where}"][1] for where in ("fork", "other"))
         measures["fork_share"] = forks, forks + others      # of the positions of the text
@@ -147,6 +147,11 @@ def ks_of(rows, ks=KS):     # those of ks that there are samples enough for
 
 def value(row, name):       # of a measure
     return float(row[name].split()[0])
+
+def rate(row, length):
+    """Non-top commits a position of the canvas, at one commit a step. (A share of the commits would
+    not compare: left to right commits no padding, and padding is nearly always the top.)"""
+    return value(row, "non_top_commits") * float(row["nfe"]) / length
 
 def pick(rows, **want):
     """The one row with these values (a Decoder for `arm` stands for its name)."""
@@ -193,6 +198,8 @@ def signed(value, low, high):
     return f"{value:+.3f} [{low:+.2f}, {high:+.2f}]"
 
 def plain(value, low, high):
+    if math.isnan(value):
+        return "none"
     return f"{value:.3f} [{low:.2f}, {high:.2f}]"
 
 # Dashes and markers tell the lines apart where there is no colour.

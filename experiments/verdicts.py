@@ -5,7 +5,8 @@
 
 tests/test_trap.py fails if the page and the rows differ. The verdict follows from the three seeds'
 intervals by a rule that each claim states: it holds if all three are on its side, it does not hold
-if all three are on the other, else it is undecided."""
+if all three are on the other, else it is undecided. What prints as 0.000 is not above 0."""
+import math
 import sys
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from eval_gsm8k import bootstrap, read_csv
 from experiments import (block_length, coverage, entropy, forks, pass_at_k, rebuttal, sudoku,
                          temperature)
 from experiments.bases import SEEDS
-from experiments.rows import (ASSETS, BLOCKS, LCR, LTR, TPP, crossing, lead, mcnemar, pick, solved,
-                              spearman, value)
+from experiments.rows import (ASSETS, BLOCKS, LCR, LTR, TPP, lead, mcnemar, pick, solved,
+                              spearman)
 from experiments.tables import fill, markdown
 
 PAGE = Path(__file__).resolve().parent / "README.md"
@@ -27,10 +28,15 @@ TRAP, ORDERED = "2601.15165, fig. 1", "2502.06768"
 def load(name):
     return read_csv(ASSETS / f"{name}.csv")
 
-def leads(rows, a, b, k, column="correct", **want):
-    """By how much arm a is ahead of arm b, by seed."""
-    return [lead(*(pick(rows, arm=arm, seed=seed, **want) for arm in (a, b)), k, column)
-            for seed in SEEDS]
+def gap(rows, seed, a, b, k, column="correct", **want):
+    """pass@k of arm a less that of arm b, (Q,): of every problem."""
+    one, other = (solved(pick(rows, arm=arm, seed=seed, **want), k, column) for arm in (a, b))
+    return one - other
+
+def leads(*args, **want):
+    """By how much arm a is ahead of arm b, by seed: value, low, high of gap()'s mean."""
+    rows, *rest = args
+    return [bootstrap(gap(rows, seed, *rest, **want)) for seed in SEEDS]
 
 def judge(intervals, holds, fails):
     """holds, fails: (low, high) -> bool."""
@@ -39,15 +45,20 @@ def judge(intervals, holds, fails):
     return ("does not hold" if all(fails(low, high) for _, low, high in intervals)
             else "undecided")
 
-def above(intervals, bar=0.0):      # the claim: it is more than `bar`
-    return judge(intervals, lambda low, high: low > bar, lambda low, high: high < bar)
+def above(intervals, bar=0.0):      # the claim: it is more than `bar`, and not in the 4th decimal
+    return judge(intervals, lambda low, high: low >= bar + 0.0005, lambda low, high: high < bar)
+
+def below(intervals, bar=0.0):
+    return judge(intervals, lambda low, high: high <= bar - 0.0005, lambda low, high: low > bar)
 
 def within(intervals, bar):         # the claim: it is no more than `bar` from 0
     return judge(intervals, lambda low, high: -bar < low and high < bar,
                  lambda low, high: low > bar or high < -bar)
 
-def shown(intervals, form="{:+.3f} [{:+.2f}, {:+.2f}]"):
-    return "; ".join(form.format(*one) for one in intervals)
+def shown(intervals, form="{:+.3f} [{:+.3f}, {:+.3f}]"):
+    return "; ".join("none" if math.isnan(one[0]) else form.format(*one) for one in intervals)
+
+SHARE = "{:.3f} [{:.3f}, {:.3f}]"
 
 def by_order(rows, shared):
     """pass@k, blocks and fork: what the paper's first figure says, and what its critics say."""
@@ -69,28 +80,28 @@ def by_order(rows, shared):
            above(random))
     for ltr, decoder, source, name in ((LTR, TPP, rows, "one block"),
                                        (one, tpp8, shared, "blocks of 8")):
-        gap = leads(source, ltr, decoder, 64)
+        gaps = leads(source, ltr, decoder, 64)
         yield ("place first, then draw: the gap is gone", REJECTION,
-               f"left to right - TPP in {name}, pass@64, within .02 of 0", shown(gap),
-               within(gap, 0.02))
+               f"left to right - TPP in {name}, pass@64, within .02 of 0", shown(gaps),
+               within(gaps, 0.02))
     for k in (1, 64):
         gain = leads(rows, egi, LTR, k)
         yield ("one commit at the greatest entropy, then TPP: better than left to right", REJECTION,
                f"exploratory - left to right, pass@{k}, above 0", shown(gain), above(gain))
-    for decoder, name in ((TPP, "TPP"), (LCR, "LCR")):
-        gap = leads(rows, LTR, decoder, 64, "derived")
-        yield (f"in right derivations, too, the gap is gone with {name}" if decoder is TPP else
-               "left to right is ahead in right derivations", REJECTION if decoder is TPP else PAPER,
-               f"left to right - {name} in one block, derivations@64, "
-               + ("within .02 of 0" if decoder is TPP else "above 0"), shown(gap),
-               within(gap, 0.02) if decoder is TPP else above(gap))
-    gap = leads(rows, LTR, pass_at_k.FORK, 64)
-    ratio = [float(pick(rows, arm=LTR, seed=s)["nfe"]) / float(
-        pick(rows, arm=pass_at_k.FORK, seed=s)["nfe"]) for s in SEEDS]
+    gaps = leads(rows, LTR, TPP, 64, "derived")
+    yield ("in right derivations, too, the gap is gone", REJECTION,
+           "left to right - TPP in one block, derivations@64, within .02 of 0", shown(gaps),
+           within(gaps, 0.02))
+    gaps = leads(rows, LTR, LCR, 64, "derived")
+    yield ("left to right is ahead in right derivations", PAPER,
+           "left to right - LCR in one block, derivations@64, above 0", shown(gaps), above(gaps))
+    gaps, fork = leads(rows, LTR, pass_at_k.FORK, 64), pass_at_k.FORK
+    ratio = ", ".join("{:.1f}".format(float(pick(rows, arm=LTR, seed=seed)["nfe"])
+                                      / float(pick(rows, arm=fork, seed=seed)["nfe"]))
+                      for seed in SEEDS)
     yield ("leftmost only where nothing is sure: left to right's pass@k for half the evaluations",
            FALLBACK, "left to right - fork .9, pass@64, within .02 of 0 (and its NFE, how many "
-           "times fewer)", shown(gap) + f" ({', '.join(f'{r:.1f}' for r in ratio)})",
-           within(gap, 0.02))
+           "times fewer)", f"{shown(gaps)} ({ratio})", within(gaps, 0.02))
 
 def by_coverage(rows):
     for variant, title in coverage.VARIANTS.items():
@@ -98,7 +109,7 @@ def by_coverage(rows):
             pairs = [[pick(rows, variant=variant, arm=arm, seed=s) for arm in (LTR, LCR)]
                      for s in SEEDS]
             tests = [mcnemar(*pair, column) for pair in pairs]
-            gaps = [lead(*pair, 1024, column) for pair in pairs]
+            gaps = leads(rows, LTR, LCR, 1024, column, variant=variant)
             yield (f"what left to right solves in 1,024 samples, freedom does not; {title}, {what}",
                    f"{PAPER}, fig. 4", "only left to right : only LCR in one block, of 200 "
                    "(exact McNemar p); difference above 0",
@@ -116,7 +127,11 @@ def by_block(rows):
                           *np.nanpercentile(draws, [2.5, 97.5])))
         yield (f"the longer the blocks, the lower pass@k ({order.order})", f"{PAPER}, fig. 5",
                "rank correlation of pass@64 with the block length, 6 lengths, below 0",
-               shown(found), judge(found, lambda low, high: high < 0, lambda low, high: low > 0))
+               shown(found), below(found))
+
+def raised(rows, decoder, k, column):   # left to right's lead over an order raised to its rate
+    return [lead(pick(rows, arm=LTR, seed=seed, temperature=0.6),
+                 temperature.raised(rows, decoder, seed), k, column) for seed in SEEDS]
 
 def by_temperature(rows):
     for decoder, who in ((LCR, f"{PAPER}, app. B.1"), (TPP, PAPER)):
@@ -127,26 +142,33 @@ def by_temperature(rows):
                    f"left to right - {'LCR' if decoder is LCR else 'TPP'} in one block, pass@{k}, "
                    "best T of 5 from the other half of the problems, above 0", shown(gaps),
                    above(gaps))
+    for k, column in ((1, "correct"), (64, "correct"), (64, "derived")):
+        for decoder, name in ((LCR, "LCR"), (TPP, "TPP")):
+            gaps = raised(rows, decoder, k, column)
+            kind = "pass" if column == "correct" else "derivations"
+            yield ("more diversity is the cure: with left to right's rate of non-top commits the "
+                   "gap is gone", REJECTION, f"left to right at T=.6 - {name} at the lowest T with "
+                   f"its rate, {kind}@{k}, within .02 of 0", shown(gaps), within(gaps, 0.02))
 
 def by_entropy(rows):
     def share(decoder, name, measure):
-        found = [entropy.pick(rows, s, decoder, name, measure) for s in SEEDS]
-        return [tuple(float(r[c]) for c in ("value", "low", "high")) for r in found]
+        return [entropy.found(rows, s, decoder, name, measure) for s in SEEDS]
     for kind in ("fork: go on", "fork: jump"):
         ltr, lcr = (share(decoder, kind, "entropy") for decoder in (LTR, LCR))
-        verdict = ("holds" if all(b[2] < a[1] for a, b in zip(ltr, lcr)) else "does not hold" if
-                   all(b[1] > a[2] for a, b in zip(ltr, lcr)) else "undecided")
+        # The ratio; its interval, from the far ends of the two, is on the safe side.
+        left = [(b[0] / a[0], b[1] / a[2], b[2] / a[1]) for a, b in zip(ltr, lcr)]
         yield (f"forks lose their entropy ({kind.split(': ')[1]})", f"{PAPER}, fig. 7",
-               "entropy at commit, left to right -> LCR in one block, lower",
-               "; ".join(f"{a[0]:.2f} -> {b[0]:.2f}" for a, b in zip(ltr, lcr)), verdict)
+               "entropy at commit, LCR in one block / left to right, below 1 (left to right: "
+               f"{', '.join(f'{a[0]:.2f}' for a in ltr)} nats)", shown(left, SHARE),
+               below(left, 1.0))
     passed = share(LCR, "fork: go on", "bypass")
     yield ("because they are skipped, and filled when their context is there", f"{PAPER}, fig. 6",
            "share of forks that go on with a later token of the text before them, LCR in one "
-           "block, above .05", shown(passed, "{:.3f} [{:.2f}, {:.2f}]"), above(passed, 0.05))
+           "block, above .05", shown(passed, SHARE), above(passed, 0.05))
     end = share(LCR, "end_first", "share")
     yield ("or because the length was there first (not foreseen: seen in an earlier table)", "us",
            "share of texts whose end was committed before the first fork, LCR in one block, "
-           "above .95", shown(end, "{:.3f} [{:.2f}, {:.2f}]"), above(end, 0.95))
+           "above .95", shown(end, SHARE), above(end, 0.95))
 
 def by_parts(rows):
     for k in (1, 64):
@@ -161,76 +183,145 @@ def by_parts(rows):
     for k, column in ((1, "correct"), (64, "correct"), (64, "derived")):
         for path, a, b in (("LCR's draws at left to right's places", LTR, rebuttal.LAW),
                            ("fresh draws at LCR's places", rebuttal.FRESH, LCR)):
-            cost, whole = leads(rows, a, b, k, column), leads(rows, LTR, LCR, k, column)
+            cost, whole = ([gap(rows, seed, *pair, k, column) for seed in SEEDS]
+                           for pair in ((a, b), (LTR, LCR)))
+            over = [bootstrap(c - g / 2) for c, g in zip(cost, whole)]
             kind = "pass" if column == "correct" else "derivations"
             yield ("the draws, not the places, make the gap", REJECTION,
-                   f"what the draws cost ({path}), {kind}@{k}, more than half of the gap "
-                   f"({', '.join(f'{g[0]:.3f}' for g in whole)})", shown(cost),
-                   "holds" if all(c[1] > g[0] / 2 for c, g in zip(cost, whole)) else
-                   "does not hold" if all(c[2] < g[0] / 2 for c, g in zip(cost, whole)) else
-                   "undecided")
+                   f"what the draws cost ({path}) less half of the gap "
+                   f"({', '.join(f'{g.mean():.3f}' for g in whole)}), {kind}@{k}, above 0",
+                   shown(over), above(over))
 
 def by_fork(rows):
-    def gap(variant, decoder, k):
-        return leads(rows, LTR, decoder, k, variant=variant)
+    orders = (LCR, "LCR"), (TPP, "TPP")
     for k in (1, 64):
-        for decoder, name in ((LCR, "LCR"), (TPP, "TPP")):
-            for variant, what in (("direct-0", "no forks, well trained"),
-                                  ("early-direct-0", "no forks, stopped early")):
-                found = gap(variant, decoder, k)
+        for decoder, name in orders:
+            for variant, what in (("direct-0", "well trained"),
+                                  ("early-direct-0", "stopped early")):
+                found = leads(rows, LTR, decoder, k, variant=variant)
                 yield (f"without forks there is no gap ({what})", f"{PAPER} (its reverse)",
                        f"left to right - {name} in one block, pass@{k}, within .02 of 0",
                        shown(found), within(found, 0.02))
-    for decoder, name in ((LCR, "LCR"), (TPP, "TPP")):
-        gaps = np.array([[g[0] for g in gap(v, decoder, 1)] for v in ("direct-0", "direct-70")])
-        found = [bootstrap(
-            (solved(pick(rows, variant="direct-70", seed=s, arm=LTR), 64)
-             - solved(pick(rows, variant="direct-70", seed=s, arm=decoder), 64))
-            - (solved(pick(rows, variant="direct-0", seed=s, arm=LTR), 64)
-               - solved(pick(rows, variant="direct-0", seed=s, arm=decoder), 64))) for s in SEEDS]
-        yield (f"the gap comes with the forks ({name})", PAPER,
-               f"gap with .7 direct answers - gap with none, pass@64, above 0 (at k=1 the means are "
-               f"{gaps[1].mean():.2f} and {gaps[0].mean():.2f})", shown(found), above(found))
+    ahead = leads(rows, LCR, LTR, 1, variant="early-direct-0")
+    yield ("one sample: confidence first is slightly ahead (no forks, stopped early)", TRAP,
+           "LCR in one block - left to right, pass@1, above 0", shown(ahead), above(ahead))
+    for column, kind in (("correct", "pass"), ("derived", "derivations")):
+        found = leads(rows, LTR, LCR, 64, column, variant="early")
+        yield ("many samples: left to right is ahead (forks, stopped early)", TRAP,
+               f"left to right - LCR in one block, {kind}@64, above 0", shown(found),
+               above(found))
+    for variant, what in (("early-direct-0", "no forks, stopped early"),
+                          ("default", "forks, well trained")):
+        for column, kind in (("correct", "pass"), ("derived", "derivations")):
+            gains, gaps = ([gap(rows, seed, a, LCR, 64, column, variant=variant)
+                            for seed in SEEDS] for a in (TPP, LTR))
+            over = [bootstrap(gain - g / 2) for gain, g in zip(gains, gaps)]
+            yield (f"place first, then draw: most of LCR's gap is gone ({what})", REJECTION,
+                   f"TPP - LCR less half of the gap ({', '.join(f'{g.mean():.3f}' for g in gaps)})"
+                   f", in one block, {kind}@64, above 0", shown(over), above(over))
+    for k in (1, 64):
+        for decoder, name in orders:
+            more = [bootstrap(gap(rows, seed, LTR, decoder, k, variant="direct-70")
+                              - gap(rows, seed, LTR, decoder, k, variant="direct-0"))
+                    for seed in SEEDS]
+            yield ("the gap comes with the forks", PAPER, f"lead over {name} in one block with .7 "
+                   f"direct answers - with none, pass@{k}, above 0", shown(more), above(more))
 
 def by_puzzle(rows):
-    for arm, name in ((sudoku.ARMS[3], "TPP"), (sudoku.ARMS[4], "margin")):
+    tpp, margin = sudoku.ARMS[3:5]
+    for arm, name in ((tpp, "TPP"), (margin, "margin")):
         for t, what in ((0.0, "greedy"), (0.6, "pass@1, T=.6")):
-            want = dict(temperature=t)
-            found = [lead(*(pick(rows, arm=a, seed=s, **want) for a in (arm, LTR)), 1)
-                     for s in SEEDS]
+            found = leads(rows, arm, LTR, 1, temperature=t)
             yield ("where the easy cells come first, freedom wins: 4x4 Sudoku", ORDERED,
                    f"{name} - left to right, {what}, above 0", shown(found), above(found))
-    found = [lead(*(pick(rows, arm=a, seed=s, temperature=0.6)
-                    for a in (sudoku.ARMS[3], LTR)), 64) for s in SEEDS]
+    found = leads(rows, tpp, LTR, 64, temperature=0.6)
     yield ("and does so at many samples", "us", "TPP - left to right, pass@64, above 0",
            shown(found), above(found))
 
-MISSING = "temperature", "forks"      # their rows are not complete yet
-
 def all_verdicts():
-    shared = load("block_length")
-    found = {"pass_at_k": lambda: by_order(load("pass_at_k"), shared),
-             "coverage": lambda: by_coverage(load("coverage")),
-             "block_length": lambda: by_block(shared),
-             "temperature": lambda: by_temperature(load("temperature")),
-             "entropy": lambda: by_entropy(load("entropy")),
-             "rebuttal": lambda: by_parts(load("rebuttal")),
-             "forks": lambda: by_fork(load("forks")), "sudoku": lambda: by_puzzle(load("sudoku"))}
-    return [line for name, lines in found.items() if name not in MISSING for line in lines()]
+    parts = [(by_order, "pass_at_k", "block_length"), (by_coverage, "coverage"),
+             (by_block, "block_length"), (by_temperature, "temperature"), (by_entropy, "entropy"),
+             (by_parts, "rebuttal"), (by_fork, "forks"), (by_puzzle, "sudoku")]
+    return [(number, *line) for number, (part, *names) in enumerate(parts, 1)
+            for line in part(*map(load, names))]
+
+def span(values, form="{:.2f}"):
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"
+
+def means(name, arm, k, column="correct", **want):      # pass@k by seed
+    rows = load(name)
+    return [solved(pick(rows, arm=arm, seed=seed, **want), k, column).mean() for seed in SEEDS]
+
+def level(*args, **want):       # ...as "0.41 to 0.54", from the least to the greatest seed
+    return span(means(*args, **want))
+
+def ahead(name, a, b, k, form="{:.2f}", **want):        # by how much arm a is ahead of b
+    return span([x - y for x, y in zip(means(name, a, k, **want), means(name, b, k, **want))], form)
+
+def part(name, a, b, k, column="correct", **want):      # the same, as a share of LCR's whole gap
+    ltr, lcr, x, y = (means(name, arm, k, column, **want) for arm in (LTR, LCR, a, b))
+    return span([(p - q) / (whole - c) for whole, c, p, q in zip(ltr, lcr, x, y)])
+
+def nats(arm):      # entropy at the forks that jump
+    return span([entropy.found(load("entropy"), seed, arm, "fork: jump", "entropy")[0]
+                 for seed in SEEDS])
+
+SUREST = sudoku.ARMS[3]
+HARD, EARLY, PUZZLE = dict(variant="hard"), dict(variant="early-direct-0"), dict(temperature=0.6)
+
+def headlines():
+    """The phrases with numbers in README.md's prose; tests/test_trap.py looks for them there."""
+    steps = [level("coverage", arm, 1024, "derived", **HARD) for arm in (LTR, LCR)]
+    return [
+        f"right in {level('pass_at_k', LTR, 1)} of its samples, confidence in one block in "
+        f"{level('pass_at_k', LCR, 1)}",
+        f"{level('pass_at_k', LTR, 256)} of the problems against {level('pass_at_k', LCR, 256)}",
+        f"for {steps[0]} of the problems, confidence for {steps[1]}",
+        f"{nats(LTR)} nats from left to right, {nats(LCR)} in order of confidence",
+        f"ahead by {ahead('forks', LCR, LTR, 1, **EARLY)} at one sample and behind by "
+        f"{ahead('forks', LTR, LCR, 64, **EARLY)} at 64",
+        f"by {ahead('rebuttal', rebuttal.at_rate('left to right', 'LCR'), LCR, 1)} at one sample",
+        f"back {part('forks', TPP, LCR, 64, variant='default')} of the gap",
+        f"{level('sudoku', SUREST, 1, **PUZZLE)} against {level('sudoku', LTR, 1, **PUZZLE)}"]
+
+def page_headlines():
+    """Those in experiments/README.md's."""
+    one, two = (block_length.arm(LCR, b) for b in (1, 2))
+    lcr, tpp = ({column: [gap[0] for gap in raised(load("temperature"), arm, 64, column)]
+                 for column in ("correct", "derived")} for arm in (LCR, TPP))
+    egi, fresh, law = pass_at_k.OTHERS[2], (rebuttal.FRESH, LCR), (LTR, rebuttal.LAW)
+    return [
+        f"ahead of left to right by {ahead('block_length', two, one, 1)} at one sample",
+        f"ahead by {ahead('pass_at_k', egi, LTR, 1)} at one sample and behind by "
+        f"{ahead('pass_at_k', LTR, egi, 64, '{:.3f}')} at 64",
+        f"ahead by {ahead('forks', LCR, LTR, 1, **EARLY)} at one sample and behind by "
+        f"{ahead('forks', LTR, LCR, 64, **EARLY)} at 64",
+        f"back {part('forks', TPP, LCR, 64, **EARLY)} of that gap",
+        f"back {part('forks', TPP, LCR, 64, variant='default')} of it",
+        f"within {max(lcr['correct'] + tpp['correct']):.3f} of left to right's answers",
+        f"confidence {span(lcr['derived'])} behind, `top_probability` {span(tpp['derived'])}",
+        f"cost {part('rebuttal', *fresh, 1)} of the gap at one sample, "
+        f"{part('rebuttal', *fresh, 64)} at 64, and {part('rebuttal', *fresh, 64, 'derived')} of "
+        "that in derivations",
+        f"{part('rebuttal', *law, 1)}, {part('rebuttal', *law, 64)} and "
+        f"{part('rebuttal', *law, 64, 'derived')}",
+        f"behind by {ahead('pass_at_k', LTR, pass_at_k.FORK, 64)} at 64 samples",
+        f"{level('sudoku', SUREST, 1, **PUZZLE)} against {level('sudoku', LTR, 1, **PUZZLE)} "
+        f"with one sample, and {level('sudoku', LTR, 256, **PUZZLE)} with 256"]
 
 def tables():
     """name -> markdown, as it stands in experiments/README.md between <!-- NAME --> markers."""
     found = {"verdicts": markdown(
-        ["claim", "whose", "the number that decides", "ours, seeds 0; 1; 2 [95 %]", "verdict"],
+        ["", "claim", "whose", "the number that decides", "ours, seeds 0; 1; 2 [95 %]", "verdict"],
         all_verdicts())}
-    for script in (pass_at_k, coverage, block_length, temperature, rebuttal, forks, sudoku):
-        name = script.__name__.split(".")[-1]
-        if name in MISSING:
-            continue
-        rows = load(name)
-        parts = [script.table(rows, SEEDS)] if script is not rebuttal else [
-            rebuttal.rate_table(rows, SEEDS), rebuttal.parts_table(rows, SEEDS)]
-        found[name] = "\n\n".join(markdown(*part) for part in parts)
+    for name, parts in {
+            "pass_at_k": [pass_at_k.table], "coverage": [coverage.table],
+            "block_length": [block_length.table],
+            "temperature": [temperature.table, temperature.rate_table],
+            "rebuttal": [rebuttal.rate_table, rebuttal.parts_table],
+            "forks": [forks.table], "sudoku": [sudoku.table]}.items():
+        found[name] = "\n\n".join(markdown(*part(load(name), SEEDS)) for part in parts)
     found["entropy"] = "\n\n".join(markdown(*part) for part in
                                    entropy.tables(load("entropy"), SEEDS))
     return found
@@ -239,4 +330,4 @@ if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables()), encoding="utf-8")
     else:
-        print("\n\n".join(tables().values()))
+        print("\n\n".join([*tables().values(), *headlines(), *page_headlines()]))

@@ -1,18 +1,20 @@
 """What experiments/ computes about the trap: python -m pytest tests/test_trap.py"""
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from data import SPLITS, Toy
-from experiments import rebuttal, rows, verdicts
+from experiments import entropy, rebuttal, rows, temperature, verdicts
 from experiments.entropy import KINDS, kinds
 from experiments.puzzle import GRIDS, Sudoku
 from model import MaskedDiffusionLM, ModelConfig
 from sample import Decoder, generate, text_length
 from tests.test_model import tiny_model
+from tests.test_readme import README
 from tests.test_sample import PROMPTS, assert_frequencies, noise
 
 T = 0.6
@@ -217,6 +219,47 @@ def test_every_token_of_a_solution_is_of_one_kind_but_the_forks_that_go_on(n_ste
         assert where["#### after the last step"].sum() == (n == n_steps)
 
 
+def test_of_a_text_it_is_known_what_was_there_first():
+    task = Toy()
+    problem, L = task.problem("test", 0), task.completion_length
+    tokens = task.completions([task.solution(problem, task.n_steps), task.solution(problem, 0)])
+    rank = torch.arange(L).repeat(2, 1)
+    rank[1] = torch.tensor([2, 1, 0] + [L] * (L - 3))       # "#### N <end>", from its end on
+    backwards = rank.clone()
+    backwards[0] = rank[0].flip(0)
+    def shares(rank):
+        sample = SimpleNamespace(tokens=tokens, rank=rank, entropy=torch.ones(2, L))
+        found = entropy.look(task, {"correct": np.array([[1.0, 0.0]]), "samples": [sample]}, 2)
+        return {(r["name"], r["measure"]): r["value"] for r in found if r["table"] != "place"}
+    found = shares(rank)
+    assert found["in_the_head", "share"] == found["all_steps", "share"] == 0.5
+    assert found["right_all_steps", "share"] == 1 and found["right_in_the_head", "share"] == 0
+    assert found["end_first", "share"] == 0.5 and found["fork: go on", "bypass"] == 0
+    assert found["number_before_a_value", "share"] == found["number_before_all", "share"] == 0
+    found = shares(backwards)       # the forks of the first text come last
+    assert found["end_first", "share"] == found["fork: go on", "bypass"] == 1
+    assert found["number_before_a_value", "share"] == found["number_before_all", "share"] == 1
+
+
+def test_the_samples_looked_at_are_the_ones_that_were_counted(args):
+    model, task, _ = rows.load("", "", 0, True)
+    problems = task.held_out("test", 9)         # more than a batch of 8
+    result = entropy.sampled(model, task, problems, rows.LCR, 2)
+    texts = [task.text(t) for s in result["samples"] for t in s.tokens.tolist()]
+    assert texts == [text for row in result["texts"] for text in row] and len(texts) == 18
+
+
+def test_raised_is_the_lowest_temperature_with_left_to_rights_rate():
+    def row(arm, t, non_top):
+        return {"arm": str(arm), "seed": "0", "temperature": str(t), "nfe": "22",
+                "non_top_commits": f"{non_top} 0 0"}
+    made = [row(rows.LTR, t, t / 10) for t in temperature.TEMPERATURES]
+    made += [row(rows.LCR, t, t / 20) for t in temperature.TEMPERATURES]
+    made += [row(rows.TPP, t, t / 100) for t in temperature.TEMPERATURES]
+    assert temperature.raised(made, rows.LCR, 0)["temperature"] == "1.2"    # .06, as at T=.6
+    assert temperature.raised(made, rows.TPP, 0)["temperature"] == "1.5"    # never: the highest
+
+
 def test_a_longer_toy_has_a_canvas_for_its_longest_text():
     task = Toy(n_steps=8)
     problems = task.problems("test", 0, 50)
@@ -267,3 +310,11 @@ def test_the_page_of_the_experiments_is_what_the_rows_say():
     for name, table in verdicts.tables().items():
         assert f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->" in text, (
             f"run: python experiments/verdicts.py --write ({name} differs)")
+
+
+def test_the_numbers_in_the_prose_are_those_of_the_rows():
+    for path, phrases in ((README, verdicts.headlines()),
+                          (verdicts.PAGE, verdicts.page_headlines())):
+        text = " ".join(path.read_text(encoding="utf-8").replace("*", "").split())
+        for phrase in phrases:
+            assert phrase in text, f"{path}: {phrase}"
