@@ -4,11 +4,11 @@
 
 From the committed rows: seconds. Without them: half an hour on one core, and the bases.
 
-On the default task left to right solves every problem within 32 samples, so there is a harder one
-(`hard` in bases.py: 8 operations, four answers of five given at once), fixed before any order was
-tried on it. There are only 13 different answers, and 1,024 guesses hit most of them. So beside the
-right answers stand the right *derivations*: texts that write every step, and every one of them
-right. A guess is none."""
+On the default task left to right solves nearly every problem within 32 samples, so there is a
+harder one (`hard` in bases.py: 8 operations, four answers of five given at once), fixed before any
+order was tried on it. There are only 13 different answers, and 1,024 guesses hit most of them. So
+beside the right answers stand the right *derivations*: texts that write every step, and every one
+of them right. A guess is none."""
 import sys
 from pathlib import Path
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from eval_gsm8k import evaluate, interval, print_table, read_csv, write_csv
 from experiments.pass_at_k import RANDOM
 from experiments.rows import (BLOCKS, LCR, LTR, TPP, load, panels, parse_flags, pick, plain,
-                              save, short)
+                              refuse_other, save, short)
 from sample import generate, text_length
 
 ARMS = [LTR, LCR, BLOCKS, TPP, RANDOM]
@@ -23,9 +23,11 @@ COLUMNS = ["seed", "base", "arm", "table", "name", "measure", "position", "rank"
            "low", "high"]
 KINDS = ["fork: go on", "fork: jump", "first operand", "->", "value", "#### after the last step",
          "final number", "end-of-text"]
-TEXTS = {   # of the texts: in the head, or with steps; and for these: what was committed first
+TEXTS = {   # of the texts, unless said: what they write, and what was committed first
     "in_the_head": "no step is written", "all_steps": "all steps are written",
     "end_first": "the end was committed before the first fork",
+    "no_room": "padding was, so that not all steps fit any more",
+    "leftmost": "of all commits: at the leftmost mask",
     "right_in_the_head": "right, of those without a step",
     "right_all_steps": "right, of those with all steps",
     "number_before_a_value": "of those with steps: the final number before some value left of it",
@@ -85,10 +87,14 @@ def look(task, result, n_samples):
         return found.amin(1) if least else found.amax(1)
     number, with_steps = at_rank("final number", L, True), where["final number"].any(1) & (
         written > 0)
+    padding = (tokens == task.eos_id) & (rank < rank[:, :1])    # the longest text leaves one place
+    leftmost = committed & (rank > torch.nn.functional.pad(rank, (1, 0), value=-1)[:, :L].cummax(
+        1).values)
     head, full = written == 0, written == task.n_steps
     for name, (numerator, denominator) in {
             "in_the_head": (head, one), "all_steps": (full, one),
             "end_first": (at_rank("end-of-text", L, True) < rank[:, 0], one),
+            "no_room": (padding[:, :-1].any(1), one), "leftmost": (leftmost, committed),
             "right_in_the_head": (right * head, head), "right_all_steps": (right * full, full),
             "number_before_a_value": ((number < at_rank("value", -1)) & with_steps, with_steps),
             "number_before_all": ((number < at_rank("value", L, True)) & with_steps, with_steps),
@@ -107,6 +113,7 @@ def collect(args):
         if any((r["seed"], r["arm"]) == (str(seed), str(decoder)) for r in rows):
             continue
         model, task, weights = load(args.bases, "default", seed, args.quick)
+        refuse_other(weights, [r for r in rows if r["seed"] == str(seed)], args.csv)
         n_problems, n_samples = (16, 16) if args.quick else (200, 64)
         problems = task.held_out("test", n_problems)
         result = sampled(model, task, problems, decoder, n_samples)

@@ -48,7 +48,6 @@ def draw(rows, seeds, path):
     """The gap against the forks' entropy in all, per text position."""
     ks = ks_of(rows, (1, 64))
     figure, axes = panels(3, n_rows=len(ks))
-    axes = axes if len(ks) > 1 else [axes]
     for row, k in zip(axes, ks):
         for axis, decoder in zip(row, ARMS[1:]):
             for variant, seed in models(seeds):

@@ -88,30 +88,33 @@ def key(row):
 def load(*args):
     return bases.load(*args)
 
+def refuse_other(weights, rows, path):      # rows of one base, but of other weights
+    for row in rows:
+        if row["base"] != weights:
+            sys.exit(f"{path} has rows of seed {row['seed']} with other weights ({row['base']}, "
+                     f"not {weights}): start another file with --csv")
+
 def collect(args, cells):
     """-> rows, as read from the CSV, of all that is asked; what is not there is measured, and
     written as soon as it is. Ends the program in one line where the rows and the bases differ."""
-    rows = read_csv(args.csv) if Path(args.csv).exists() else []
+    rows, wanted = read_csv(args.csv) if Path(args.csv).exists() else [], []
     for cell in (bar := tqdm(cells, desc="rows")):
         n_samples = min(cell.n_samples, 16) if args.quick else cell.n_samples
         row = {"variant": cell.variant, "seed": cell.seed, "arm": cell.arm,
                "temperature": cell.decoder.temperature, "n_samples": n_samples}
+        wanted.append(key(row))
         if key(row) in map(key, rows):
             continue
         bar.set_postfix_str(f"{cell.variant}-{cell.seed}, {cell.arm}")
         model, task, weights = load(args.bases, cell.variant, cell.seed, args.quick)
-        others = {r["base"] for r in rows if key(r)[:2] == key(row)[:2]} - {weights}
-        if others:
-            sys.exit(f"{args.csv} has rows of {cell.variant}-{cell.seed} with other weights "
-                     f"({others.pop()}, not {weights}): start another file with --csv")
+        refuse_other(weights, [r for r in rows if key(r)[:2] == key(row)[:2]], args.csv)
         row |= {"base": weights, "n_problems": 16 if args.quick else cell.n_problems}
         problems = task.held_out("test", row["n_problems"])
         result = cell.how(model, task, problems, cell.decoder, n_samples)
         rows.append(row | numbers(task, problems, result))
         write_csv(args.csv, COLUMNS, rows)
         rows = read_csv(args.csv)
-    wanted = [(c.variant, str(c.seed), c.arm, str(c.decoder.temperature)) for c in cells]
-    return [r for r in rows if key(r)[:4] in wanted]
+    return [r for r in rows if key(r) in wanted]
 
 def numbers(task, problems, result):
     """evaluate's result -> the columns of a row. A measure is "value low high"."""
@@ -168,8 +171,8 @@ def crossing(a, b, ks):
     """-> the first k of ks at which a's pass@k is above b's, with its 95 % interval over resampled
     problems; inf: at none of them."""
     d = np.stack([solved(a, k) - solved(b, k) for k in ks])                        # (K, Q)
-    pick = np.random.default_rng(0).integers(d.shape[1], size=(2000, d.shape[1]))
-    means = np.column_stack([d.mean(1), d[:, pick].mean(2)])                       # (K, 2001)
+    draws = np.random.default_rng(0).integers(d.shape[1], size=(2000, d.shape[1]))
+    means = np.column_stack([d.mean(1), d[:, draws].mean(2)])                      # (K, 2001)
     ahead = means >= 0.0005         # less than that is printed +0.000
     first = np.where(ahead.any(0), np.array(ks)[ahead.argmax(0)], math.inf)
     return first[0], *np.percentile(first[1:], [2.5, 97.5], method="inverted_cdf")
@@ -215,11 +218,11 @@ def line(axis, x, values, label, style):
     axis.plot(x, value, label=label, markersize=4, linewidth=1.3, **STYLES[style])
     axis.fill_between(x, low, high, color=STYLES[style]["color"], alpha=0.12, linewidth=0)
 
-def panels(n, width=4.2, height=3.6, n_rows=1):
+def panels(n, width=4.2, height=3.6, n_rows=None):      # axes: (n,) or, with n_rows, (n_rows, n)
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(n_rows, n, figsize=(width * n, height * n_rows), squeeze=False,
-                                   sharey="row")
-    return figure, axes if n_rows > 1 else axes[0]
+    figure, axes = pyplot.subplots(n_rows or 1, n, figsize=(width * n, height * (n_rows or 1)),
+                                   squeeze=False, sharey="row")
+    return figure, axes if n_rows else axes[0]
 
 def save(figure, path, tight=True):
     """As a PNG of 64 colours: a third of the size."""

@@ -5,9 +5,8 @@
 From the committed rows: seconds. Without them: 40 minutes on one core, and the bases.
 
 The best T of an order at a k is chosen on the first half of the problems and reported on the other
-half, so that no order gains by having more to choose from. The same rows meet the rate of non-top
-commits that left to right has at T=.6 from above (rebuttal.py meets LCR's from below): each other
-order is taken at the lowest of its T at which it commits as many unlikely tokens."""
+half, so that no order gains by having more to choose from. The figure has the same rows against the
+rate of non-top commits, too (rebuttal.py makes these rates equal)."""
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval_gsm8k import bootstrap
 from experiments.bases import VARIANTS
-from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, ks_of, lead, line, panels, pick, plain,
-                              rate, run, save, short, signed, solved)
+from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, ks_of, line, panels, pick, plain, rate,
+                              run, save, short, signed, solved)
 
 TEMPERATURES = 0.3, 0.6, 1.0, 1.2, 1.5
 ARMS = [LTR, LCR, BLOCKS, TPP]
@@ -31,29 +30,8 @@ def best(rows, decoder, seed, k):
     """-> the T that is best on the first half of the problems; pass@k of the others at it."""
     by_t = {t: solved(pick(rows, arm=decoder, seed=seed, temperature=t), k) for t in TEMPERATURES}
     half = len(by_t[TEMPERATURES[0]]) // 2
-    t = max(TEMPERATURES, key=lambda t: by_t[t][:half].mean())      # ties: the lowest
+    t = max(TEMPERATURES, key=lambda t: (by_t[t][:half].mean(), -abs(t - 0.6)))     # ties: near .6
     return t, by_t[t][half:]
-
-def raised(rows, decoder, seed):
-    """The row of the lowest T with left to right's rate of T=.6; with none, of the highest T."""
-    mine = [pick(rows, arm=decoder, seed=seed, temperature=t) for t in TEMPERATURES]
-    wanted = rate(pick(rows, arm=LTR, seed=seed, temperature=LTR.temperature), LENGTH)
-    return next((row for row in mine if rate(row, LENGTH) >= wanted), mine[-1])
-
-def rate_table(rows, seeds):
-    """Left to right at T=.6, and the others raised to its rate of non-top commits."""
-    out, ks = [], ks_of(rows, (1, 8, 64, 256))
-    for decoder in ARMS:
-        for seed in seeds:
-            ltr = pick(rows, arm=LTR, seed=seed, temperature=LTR.temperature)
-            row = ltr if decoder == LTR else raised(rows, decoder, seed)
-            out.append([short(str(decoder)), seed, row["temperature"], f"{rate(row, LENGTH):.4f}",
-                        *(plain(*bootstrap(solved(row, k))) for k in ks),
-                        *("" if row is ltr else signed(*lead(ltr, row, k, column))
-                          for column in ("correct", "derived") for k in ks)])
-    return ["order", "seed", "T", "non-top commits", *(f"pass@{k}" for k in ks),
-            *(f"left to right's lead{what}, k={k}" for what in ("", " in derivations")
-              for k in ks)], out
 
 def table(rows, seeds):
     """pass@k of each order at its best T (on held-out problems), and left to right's lead."""
@@ -70,7 +48,6 @@ def table(rows, seeds):
 
 def draw(rows, seeds, path):
     figure, axes = panels(len(TEMPERATURES) + 4, width=2.2, height=2.8, n_rows=len(seeds))
-    axes = axes if len(seeds) > 1 else [axes]
     ks = ks_of(rows)
     for row, seed in zip(axes, seeds):
         for i, decoder in enumerate(ARMS):
@@ -81,13 +58,14 @@ def draw(rows, seeds, path):
             line(row[-4], ks, [bootstrap(best(rows, decoder, seed, k)[1]) for k in ks],
                  short(str(decoder)), i)
             mine = [pick(rows, arm=decoder, seed=seed, temperature=t) for t in TEMPERATURES]
-            for axis, k, column in zip(row[-3:], (1, ks[-3], ks[-3]),
+            many = min(64, ks[-1])
+            for axis, k, column in zip(row[-3:], (1, many, many),
                                        ("correct", "correct", "derived")):
                 line(axis, [rate(r, LENGTH) for r in mine],
                      [bootstrap(solved(r, k, column)) for r in mine], short(str(decoder)), i)
                 what = f"derivations, k = {k}" if column == "derived" else f"k = {k}"
                 axis.set_title(f"all T, {what}", fontsize=9)
-                axis.set_xlabel("non-top commits")
+                axis.set_xlabel("non-top rate")
         row[-4].set_title("each at its best T", fontsize=9)
         row[0].set_ylabel(f"pass@k, seed {seed}")
         for axis in row[:-3]:
@@ -98,7 +76,7 @@ def draw(rows, seeds, path):
 
 def main(argv=None):
     run("temperature", "pass@k by order and temperature.", argv, cells,
-        [table, rate_table], draw)
+        [table], draw)
 
 if __name__ == "__main__":
     main()

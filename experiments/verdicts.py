@@ -17,10 +17,15 @@ from eval_gsm8k import bootstrap, read_csv
 from experiments import (block_length, coverage, entropy, forks, pass_at_k, rebuttal, sudoku,
                          temperature)
 from experiments.bases import SEEDS
-from experiments.rows import (ASSETS, BLOCKS, LCR, LTR, TPP, lead, mcnemar, pick, solved,
-                              spearman)
+from experiments.rows import (ASSETS, BLOCKS, LCR, LTR, TPP, mcnemar, pick, solved, spearman)
 from experiments.tables import fill, markdown
 
+KIND = {"correct": "pass", "derived": "derivations"}
+COUNTS = (1, "correct"), (64, "correct"), (64, "derived")
+SUREST = sudoku.ARMS[3]      # TPP
+LTR1, LCR2, LCR8 = (block_length.arm(LCR, b) for b in (1, 2, 8))
+TPP8 = block_length.arm(TPP, 8)
+HARD, EARLY, PUZZLE = dict(variant="hard"), dict(variant="early-direct-0"), dict(temperature=0.6)
 PAGE = Path(__file__).resolve().parent / "README.md"
 PAPER, REJECTION, FALLBACK = "2601.15165", "2609.34509", "2609.39859"
 TRAP, ORDERED = "2601.15165, fig. 1", "2502.06768"
@@ -33,10 +38,9 @@ def gap(rows, seed, a, b, k, column="correct", **want):
     one, other = (solved(pick(rows, arm=arm, seed=seed, **want), k, column) for arm in (a, b))
     return one - other
 
-def leads(*args, **want):
+def leads(rows, a, b, k, column="correct", **want):
     """By how much arm a is ahead of arm b, by seed: value, low, high of gap()'s mean."""
-    rows, *rest = args
-    return [bootstrap(gap(rows, seed, *rest, **want)) for seed in SEEDS]
+    return [bootstrap(gap(rows, seed, a, b, k, column, **want)) for seed in SEEDS]
 
 def judge(intervals, holds, fails):
     """holds, fails: (low, high) -> bool."""
@@ -62,24 +66,22 @@ SHARE = "{:.3f} [{:.3f}, {:.3f}]"
 
 def by_order(rows, shared):
     """pass@k, blocks and fork: what the paper's first figure says, and what its critics say."""
-    one, two, eight, whole = (block_length.arm(LCR, b) for b in (1, 2, 8, None))
-    tpp8, egi = block_length.arm(TPP, 8), pass_at_k.OTHERS[2]
+    egi = pass_at_k.OTHERS[2]
     first, last = leads(rows, BLOCKS, LTR, 1), leads(rows, LTR, BLOCKS, 256)
     yield ("one sample: confidence first is slightly ahead", TRAP,
            "LCR in blocks of 8 - left to right, pass@1, above 0", shown(first), above(first))
-    small = leads(shared, two, one, 1)
+    small = leads(shared, LCR2, LTR1, 1)
     yield ("the same, with hardly any freedom (not foreseen: seen in the rows)", TRAP,
            "LCR in blocks of 2 - left to right, pass@1, above 0", shown(small), above(small))
-    for decoder, gaps in ((eight, last), (whole, leads(rows, LTR, LCR, 256))):
+    for blocks, gaps in (("blocks of 8", last), ("one block", leads(rows, LTR, LCR, 256))):
         yield ("many samples: left to right is ahead", TRAP,
-               f"left to right - LCR in {'blocks of 8' if decoder is eight else 'one block'}, "
-               "pass@256, above 0", shown(gaps), above(gaps))
+               f"left to right - LCR in {blocks}, pass@256, above 0", shown(gaps), above(gaps))
     random = leads(rows, pass_at_k.RANDOM, LCR, 256)
     yield ("random order, far behind at one sample, overtakes confidence at many",
            f"{PAPER}, table 4", "random - LCR in one block, pass@256, above 0", shown(random),
            above(random))
     for ltr, decoder, source, name in ((LTR, TPP, rows, "one block"),
-                                       (one, tpp8, shared, "blocks of 8")):
+                                       (LTR1, TPP8, shared, "blocks of 8")):
         gaps = leads(source, ltr, decoder, 64)
         yield ("place first, then draw: the gap is gone", REJECTION,
                f"left to right - TPP in {name}, pass@64, within .02 of 0", shown(gaps),
@@ -95,13 +97,10 @@ def by_order(rows, shared):
     gaps = leads(rows, LTR, LCR, 64, "derived")
     yield ("left to right is ahead in right derivations", PAPER,
            "left to right - LCR in one block, derivations@64, above 0", shown(gaps), above(gaps))
-    gaps, fork = leads(rows, LTR, pass_at_k.FORK, 64), pass_at_k.FORK
-    ratio = ", ".join("{:.1f}".format(float(pick(rows, arm=LTR, seed=seed)["nfe"])
-                                      / float(pick(rows, arm=fork, seed=seed)["nfe"]))
-                      for seed in SEEDS)
+    gaps = leads(rows, LTR, pass_at_k.FORK, 64)
     yield ("leftmost only where nothing is sure: left to right's pass@k for half the evaluations",
-           FALLBACK, "left to right - fork .9, pass@64, within .02 of 0 (and its NFE, how many "
-           "times fewer)", f"{shown(gaps)} ({ratio})", within(gaps, 0.02))
+           FALLBACK, "left to right - fork .9, pass@64, within .02 of 0 (it takes "
+           f"{fewer(LTR, pass_at_k.FORK)} times fewer)", shown(gaps), within(gaps, 0.02))
 
 def by_coverage(rows):
     for variant, title in coverage.VARIANTS.items():
@@ -129,10 +128,6 @@ def by_block(rows):
                "rank correlation of pass@64 with the block length, 6 lengths, below 0",
                shown(found), below(found))
 
-def raised(rows, decoder, k, column):   # left to right's lead over an order raised to its rate
-    return [lead(pick(rows, arm=LTR, seed=seed, temperature=0.6),
-                 temperature.raised(rows, decoder, seed), k, column) for seed in SEEDS]
-
 def by_temperature(rows):
     for decoder, who in ((LCR, f"{PAPER}, app. B.1"), (TPP, PAPER)):
         for k in (1, 64):
@@ -142,13 +137,6 @@ def by_temperature(rows):
                    f"left to right - {'LCR' if decoder is LCR else 'TPP'} in one block, pass@{k}, "
                    "best T of 5 from the other half of the problems, above 0", shown(gaps),
                    above(gaps))
-    for k, column in ((1, "correct"), (64, "correct"), (64, "derived")):
-        for decoder, name in ((LCR, "LCR"), (TPP, "TPP")):
-            gaps = raised(rows, decoder, k, column)
-            kind = "pass" if column == "correct" else "derivations"
-            yield ("more diversity is the cure: with left to right's rate of non-top commits the "
-                   "gap is gone", REJECTION, f"left to right at T=.6 - {name} at the lowest T with "
-                   f"its rate, {kind}@{k}, within .02 of 0", shown(gaps), within(gaps, 0.02))
 
 def by_entropy(rows):
     def share(decoder, name, measure):
@@ -169,6 +157,10 @@ def by_entropy(rows):
     yield ("or because the length was there first (not foreseen: seen in an earlier table)", "us",
            "share of texts whose end was committed before the first fork, LCR in one block, "
            "above .95", shown(end, SHARE), above(end, 0.95))
+    room = share(LCR, "no_room", "share")
+    yield ("that is, its padding: not all steps fit any more (measured after a review)", "us",
+           "share of texts that this was so of before the first fork, LCR in one block, above .5",
+           shown(room, SHARE), above(room, 0.5))
 
 def by_parts(rows):
     for k in (1, 64):
@@ -180,16 +172,21 @@ def by_parts(rows):
         yield ("at equal rates TPP is no better than LCR", "the other side of it",
                f"TPP at LCR's rate - LCR, pass@{k}, within .02 of 0", shown(gaps),
                within(gaps, 0.02))
-    for k, column in ((1, "correct"), (64, "correct"), (64, "derived")):
+    for k, column in COUNTS:
+        for name in ("LCR", "TPP"):
+            gaps = leads(rows, LTR, rebuttal.at_rate(name, "left to right"), k, column)
+            yield ("more diversity is the cure: with left to right's rate the gap is gone",
+                   REJECTION, f"left to right - {name} at left to right's rate, "
+                   f"{KIND[column]}@{k}, within .02 of 0", shown(gaps), within(gaps, 0.02))
+    for k, column in COUNTS:
         for path, a, b in (("LCR's draws at left to right's places", LTR, rebuttal.LAW),
                            ("fresh draws at LCR's places", rebuttal.FRESH, LCR)):
             cost, whole = ([gap(rows, seed, *pair, k, column) for seed in SEEDS]
                            for pair in ((a, b), (LTR, LCR)))
             over = [bootstrap(c - g / 2) for c, g in zip(cost, whole)]
-            kind = "pass" if column == "correct" else "derivations"
             yield ("the draws, not the places, make the gap", REJECTION,
                    f"what the draws cost ({path}) less half of the gap "
-                   f"({', '.join(f'{g.mean():.3f}' for g in whole)}), {kind}@{k}, above 0",
+                   f"({', '.join(f'{g.mean():.3f}' for g in whole)}), {KIND[column]}@{k}, above 0",
                    shown(over), above(over))
 
 def by_fork(rows):
@@ -205,14 +202,14 @@ def by_fork(rows):
     ahead = leads(rows, LCR, LTR, 1, variant="early-direct-0")
     yield ("one sample: confidence first is slightly ahead (no forks, stopped early)", TRAP,
            "LCR in one block - left to right, pass@1, above 0", shown(ahead), above(ahead))
-    for column, kind in (("correct", "pass"), ("derived", "derivations")):
+    for column, kind in KIND.items():
         found = leads(rows, LTR, LCR, 64, column, variant="early")
         yield ("many samples: left to right is ahead (forks, stopped early)", TRAP,
                f"left to right - LCR in one block, {kind}@64, above 0", shown(found),
                above(found))
     for variant, what in (("early-direct-0", "no forks, stopped early"),
                           ("default", "forks, well trained")):
-        for column, kind in (("correct", "pass"), ("derived", "derivations")):
+        for column, kind in KIND.items():
             gains, gaps = ([gap(rows, seed, a, LCR, 64, column, variant=variant)
                             for seed in SEEDS] for a in (TPP, LTR))
             over = [bootstrap(gain - g / 2) for gain, g in zip(gains, gaps)]
@@ -228,13 +225,15 @@ def by_fork(rows):
                    f"direct answers - with none, pass@{k}, above 0", shown(more), above(more))
 
 def by_puzzle(rows):
-    tpp, margin = sudoku.ARMS[3:5]
-    for arm, name in ((tpp, "TPP"), (margin, "margin")):
+    margin = sudoku.ARMS[4]
+    def ahead(arm, k, t):
+        return [sudoku.by_grid(gap(rows, seed, arm, LTR, k, temperature=t)) for seed in SEEDS]
+    for arm, name in ((SUREST, "TPP"), (margin, "margin")):
         for t, what in ((0.0, "greedy"), (0.6, "pass@1, T=.6")):
-            found = leads(rows, arm, LTR, 1, temperature=t)
+            found = ahead(arm, 1, t)
             yield ("where the easy cells come first, freedom wins: 4x4 Sudoku", ORDERED,
                    f"{name} - left to right, {what}, above 0", shown(found), above(found))
-    found = leads(rows, tpp, LTR, 64, temperature=0.6)
+    found = ahead(SUREST, 64, 0.6)
     yield ("and does so at many samples", "us", "TPP - left to right, pass@64, above 0",
            shown(found), above(found))
 
@@ -245,7 +244,7 @@ def all_verdicts():
     return [(number, *line) for number, (part, *names) in enumerate(parts, 1)
             for line in part(*map(load, names))]
 
-def span(values, form="{:.2f}"):
+def span(values, form="{:.2f}"):    # "0.41 to 0.54": from the least to the greatest seed
     low, high = form.format(min(values)), form.format(max(values))
     return low if low == high else f"{low} to {high}"
 
@@ -253,60 +252,75 @@ def means(name, arm, k, column="correct", **want):      # pass@k by seed
     rows = load(name)
     return [solved(pick(rows, arm=arm, seed=seed, **want), k, column).mean() for seed in SEEDS]
 
-def level(*args, **want):       # ...as "0.41 to 0.54", from the least to the greatest seed
+def level(*args, **want):
     return span(means(*args, **want))
 
-def ahead(name, a, b, k, form="{:.2f}", **want):        # by how much arm a is ahead of b
-    return span([x - y for x, y in zip(means(name, a, k, **want), means(name, b, k, **want))], form)
+def ahead(name, a, b, k, column="correct", form="{:.2f}", **want):  # by how much a is ahead of b
+    return span([x - y for x, y in zip(*(means(name, arm, k, column, **want) for arm in (a, b)))],
+                form)
 
-def part(name, a, b, k, column="correct", **want):      # the same, as a share of LCR's whole gap
-    ltr, lcr, x, y = (means(name, arm, k, column, **want) for arm in (LTR, LCR, a, b))
-    return span([(p - q) / (whole - c) for whole, c, p, q in zip(ltr, lcr, x, y)])
+def part(name, a, b, k, column="correct", whole=(LTR, LCR), **want):    # the same, of the whole gap
+    x, y, top, bottom = (means(name, arm, k, column, **want) for arm in (a, b, *whole))
+    return span([(p - q) / (t - c) for p, q, t, c in zip(x, y, top, bottom)])
 
-def nats(arm):      # entropy at the forks that jump
-    return span([entropy.found(load("entropy"), seed, arm, "fork: jump", "entropy")[0]
-                 for seed in SEEDS])
+def in_texts(arm, name, measure="share"):
+    return span([entropy.found(load("entropy"), seed, arm, name, measure)[0] for seed in SEEDS])
 
-SUREST = sudoku.ARMS[3]
-HARD, EARLY, PUZZLE = dict(variant="hard"), dict(variant="early-direct-0"), dict(temperature=0.6)
+def fewer(a, b):        # evaluations of arm a, over those of arm b
+    rows = load("pass_at_k")
+    return span([float(pick(rows, arm=a, seed=seed)["nfe"]) / float(
+        pick(rows, arm=b, seed=seed)["nfe"]) for seed in SEEDS], "{:.1f}")
 
 def headlines():
     """The phrases with numbers in README.md's prose; tests/test_trap.py looks for them there."""
-    steps = [level("coverage", arm, 1024, "derived", **HARD) for arm in (LTR, LCR)]
+    steps = [level("coverage", arm, 1024, "derived", **HARD) for arm in (LTR, LCR, TPP)]
+    low = rebuttal.at_rate("left to right", "LCR")
     return [
-        f"right in {level('pass_at_k', LTR, 1)} of its samples, confidence in one block in "
+        f"right in {level('pass_at_k', LTR, 1)} of its samples, confidence in "
         f"{level('pass_at_k', LCR, 1)}",
-        f"{level('pass_at_k', LTR, 256)} of the problems against {level('pass_at_k', LCR, 256)}",
-        f"for {steps[0]} of the problems, confidence for {steps[1]}",
-        f"{nats(LTR)} nats from left to right, {nats(LCR)} in order of confidence",
+        f"{level('pass_at_k', LTR, 64)} of the problems against {level('pass_at_k', LCR, 64)}",
+        f"for {steps[0]} of the problems, confidence for {steps[1]}, `top_probability` for "
+        f"{steps[2]}",
+        f"in {in_texts(LCR, 'no_room')} of the texts",
+        f"{in_texts(LTR, 'fork: jump', 'entropy')} nats from left to right, "
+        f"{in_texts(LCR, 'fork: jump', 'entropy')} in order of confidence",
         f"ahead by {ahead('forks', LCR, LTR, 1, **EARLY)} at one sample and behind by "
         f"{ahead('forks', LTR, LCR, 64, **EARLY)} at 64",
-        f"by {ahead('rebuttal', rebuttal.at_rate('left to right', 'LCR'), LCR, 1)} at one sample",
-        f"back {part('forks', TPP, LCR, 64, variant='default')} of the gap",
+        f"back {part('forks', TPP, LCR, 64, variant='default')} of the gap at 64 samples "
+        f"({part('block_length', TPP8, LCR8, 64, whole=(LTR1, LCR8))} in blocks of 8)",
+        f"leaves {part('rebuttal', low, LCR, 64)} of it",
         f"{level('sudoku', SUREST, 1, **PUZZLE)} against {level('sudoku', LTR, 1, **PUZZLE)}"]
 
 def page_headlines():
     """Those in experiments/README.md's."""
-    one, two = (block_length.arm(LCR, b) for b in (1, 2))
-    lcr, tpp = ({column: [gap[0] for gap in raised(load("temperature"), arm, 64, column)]
-                 for column in ("correct", "derived")} for arm in (LCR, TPP))
-    egi, fresh, law = pass_at_k.OTHERS[2], (rebuttal.FRESH, LCR), (LTR, rebuttal.LAW)
+    egi, fork = pass_at_k.OTHERS[2], pass_at_k.FORK
+    low, *high = (rebuttal.at_rate(*pair) for pair in (
+        ("left to right", "LCR"), ("LCR", "left to right"), ("TPP", "left to right")))
+    def draws(*pair):       # what they cost, at the three counts
+        return [part("rebuttal", *pair, *count) for count in COUNTS]
+    one, many, derived = draws(rebuttal.FRESH, LCR)
     return [
-        f"ahead of left to right by {ahead('block_length', two, one, 1)} at one sample",
+        f"right by {ahead('block_length', LCR2, LTR1, 1)} at one sample",
         f"ahead by {ahead('pass_at_k', egi, LTR, 1)} at one sample and behind by "
-        f"{ahead('pass_at_k', LTR, egi, 64, '{:.3f}')} at 64",
+        f"{ahead('pass_at_k', LTR, egi, 64, form='{:.3f}')} at 64, for {fewer(egi, LTR)} times",
         f"ahead by {ahead('forks', LCR, LTR, 1, **EARLY)} at one sample and behind by "
         f"{ahead('forks', LTR, LCR, 64, **EARLY)} at 64",
         f"back {part('forks', TPP, LCR, 64, **EARLY)} of that gap",
-        f"back {part('forks', TPP, LCR, 64, variant='default')} of it",
-        f"within {max(lcr['correct'] + tpp['correct']):.3f} of left to right's answers",
-        f"confidence {span(lcr['derived'])} behind, `top_probability` {span(tpp['derived'])}",
-        f"cost {part('rebuttal', *fresh, 1)} of the gap at one sample, "
-        f"{part('rebuttal', *fresh, 64)} at 64, and {part('rebuttal', *fresh, 64, 'derived')} of "
-        "that in derivations",
-        f"{part('rebuttal', *law, 1)}, {part('rebuttal', *law, 64)} and "
-        f"{part('rebuttal', *law, 64, 'derived')}",
-        f"behind by {ahead('pass_at_k', LTR, pass_at_k.FORK, 64)} at 64 samples",
+        f"back {part('forks', TPP, LCR, 64, variant='default')} of it at 64 samples (in blocks of "
+        f"8, {part('block_length', TPP8, LCR8, 64, whole=(LTR1, LCR8))} of a smaller gap)",
+        f"{part('forks', TPP, LCR, 64, 'derived', **EARLY)} without forks, "
+        f"{part('forks', TPP, LCR, 64, 'derived', variant='default')} with them",
+        f"leaves {part('rebuttal', low, LCR, 64)} of the gap",
+        *(f"{ahead('rebuttal', LTR, arm, 64)} behind in answers and "
+          f"{ahead('rebuttal', LTR, arm, 64, 'derived')} in derivations" for arm in high),
+        f"cost {one} of the gap at one sample, {many} at 64, and {derived} of that in derivations",
+        "places, {}, {} and {};".format(*draws(LTR, rebuttal.LAW)),
+        f"in {in_texts(LCR, 'leftmost')} of LCR's commits",
+        "replayed, {}, {} and {}.".format(*draws(rebuttal.REPLAY, LCR)),
+        f"in {in_texts(LCR, 'no_room')} of the texts",
+        f"takes {fewer(LTR, fork)} times fewer evaluations, and is behind by "
+        f"{ahead('pass_at_k', LTR, fork, 64)} at 64 samples, {ahead('pass_at_k', LTR, fork, 1)} at "
+        "one",
         f"{level('sudoku', SUREST, 1, **PUZZLE)} against {level('sudoku', LTR, 1, **PUZZLE)} "
         f"with one sample, and {level('sudoku', LTR, 256, **PUZZLE)} with 256"]
 
@@ -318,7 +332,7 @@ def tables():
     for name, parts in {
             "pass_at_k": [pass_at_k.table], "coverage": [coverage.table],
             "block_length": [block_length.table],
-            "temperature": [temperature.table, temperature.rate_table],
+            "temperature": [temperature.table],
             "rebuttal": [rebuttal.rate_table, rebuttal.parts_table],
             "forks": [forks.table], "sudoku": [sudoku.table]}.items():
         found[name] = "\n\n".join(markdown(*part(load(name), SEEDS)) for part in parts)

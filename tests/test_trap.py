@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data import SPLITS, Toy
-from experiments import entropy, rebuttal, rows, temperature, verdicts
+from experiments import entropy, rebuttal, rows, sudoku, temperature, verdicts
 from experiments.entropy import KINDS, kinds
 from experiments.puzzle import GRIDS, Sudoku
 from model import MaskedDiffusionLM, ModelConfig
@@ -189,6 +189,23 @@ def test_rows_of_other_weights_are_not_mixed(args, monkeypatch):
         rows.collect(args, [rows.Cell("default", 0, rows.LCR)])
 
 
+def test_entropys_rows_of_other_weights_are_not_mixed_either(args, monkeypatch):
+    monkeypatch.setattr(entropy, "ARMS", [rows.LTR])
+    monkeypatch.setattr(entropy, "load", rows.load)
+    assert entropy.collect(args) == entropy.collect(args) and len(args.asked) == 1
+    monkeypatch.setattr(entropy, "ARMS", [rows.LTR, rows.BLOCKS])
+    monkeypatch.setattr(entropy, "load", lambda *_: (None, None, "ffffffff"))
+    with pytest.raises(SystemExit, match="other weights.*--csv"):
+        entropy.collect(args)
+
+
+def test_rows_of_other_numbers_of_samples_stay_apart(args):
+    cell = rows.Cell("default", 0, rows.LTR, n_samples=4)
+    rows.collect(args, [cell])
+    few = rows.collect(args, [rows.Cell("default", 0, rows.LTR, n_samples=2)])
+    assert [r["n_samples"] for r in few] == ["2"]
+
+
 def test_a_derivation_is_a_text_that_writes_every_step_right():
     task = Toy()
     problems = task.problems("test", 0, 2)
@@ -236,9 +253,13 @@ def test_of_a_text_it_is_known_what_was_there_first():
     assert found["right_all_steps", "share"] == 1 and found["right_in_the_head", "share"] == 0
     assert found["end_first", "share"] == 0.5 and found["fork: go on", "bypass"] == 0
     assert found["number_before_a_value", "share"] == found["number_before_all", "share"] == 0
+    assert found["no_room", "share"] == 0.5         # the short text's padding was never committed
+    # All commits of the first text, and the last of the second: the leftmost mask, each time.
+    assert found["leftmost", "share"] == (L + 1) / (L + 3)
     found = shares(backwards)       # the forks of the first text come last
     assert found["end_first", "share"] == found["fork: go on", "bypass"] == 1
     assert found["number_before_a_value", "share"] == found["number_before_all", "share"] == 1
+    assert found["no_room", "share"] == 0.5         # the long one's end stands in the last place
 
 
 def test_the_samples_looked_at_are_the_ones_that_were_counted(args):
@@ -249,15 +270,21 @@ def test_the_samples_looked_at_are_the_ones_that_were_counted(args):
     assert texts == [text for row in result["texts"] for text in row] and len(texts) == 18
 
 
-def test_raised_is_the_lowest_temperature_with_left_to_rights_rate():
-    def row(arm, t, non_top):
-        return {"arm": str(arm), "seed": "0", "temperature": str(t), "nfe": "22",
-                "non_top_commits": f"{non_top} 0 0"}
-    made = [row(rows.LTR, t, t / 10) for t in temperature.TEMPERATURES]
-    made += [row(rows.LCR, t, t / 20) for t in temperature.TEMPERATURES]
-    made += [row(rows.TPP, t, t / 100) for t in temperature.TEMPERATURES]
-    assert temperature.raised(made, rows.LCR, 0)["temperature"] == "1.2"    # .06, as at T=.6
-    assert temperature.raised(made, rows.TPP, 0)["temperature"] == "1.5"    # never: the highest
+def test_the_best_temperature_is_chosen_on_one_half_and_reported_on_the_other():
+    def row(t, correct):
+        return a_row(correct, arm=str(rows.LTR), seed="0", temperature=str(t))
+    made = [row(0.3, [4, 4, 0, 0]), row(0.6, [3, 3, 2, 2]), row(1.0, [3, 3, 4, 4]),
+            row(1.2, [0, 0, 4, 4]), row(1.5, [0, 0, 0, 0])]
+    t, others = temperature.best(made, rows.LTR, 0, 1)
+    assert t == 0.3 and others.tolist() == [0, 0]
+    t, others = temperature.best(made, rows.LTR, 0, 4)      # .3, .6 and 1 solve all: .6 is nearest
+    assert t == 0.6 and others.tolist() == [1, 1]
+
+
+def test_sudokus_of_one_grid_are_resampled_together(monkeypatch):
+    monkeypatch.setattr(sudoku, "grids", lambda n: ["a"] * 8 + ["b"] * 2)
+    value, low, high = sudoku.by_grid([1.0] * 8 + [0.0] * 2)
+    assert (value, low, high) == (0.8, 0.0, 1.0)        # two grids: both may be "a", or "b"
 
 
 def test_a_longer_toy_has_a_canvas_for_its_longest_text():
@@ -312,7 +339,7 @@ def test_the_page_of_the_experiments_is_what_the_rows_say():
             f"run: python experiments/verdicts.py --write ({name} differs)")
 
 
-def test_the_numbers_in_the_prose_are_those_of_the_rows():
+def test_the_headline_numbers_of_both_pages_are_those_of_the_rows():
     for path, phrases in ((README, verdicts.headlines()),
                           (verdicts.PAGE, verdicts.page_headlines())):
         text = " ".join(path.read_text(encoding="utf-8").replace("*", "").split())
