@@ -2,7 +2,7 @@
 
     python experiments/block_length.py --figure assets/trap/block_length.png
 
-From the committed rows: seconds. Without them: 20 minutes on one core, and the bases. Blocks of 1
+From the committed rows: seconds. Without them: ten minutes on one core, and the bases. Blocks of 1
 are left to right; one block is the whole completion, 22 tokens."""
 import sys
 from dataclasses import replace

@@ -2,7 +2,7 @@
 
     python experiments/entropy.py --figure assets/trap/entropy.png
 
-From the committed rows: seconds. Without them: 20 minutes on one core, and the bases. 64 samples
+From the committed rows: seconds. Without them: ten minutes on one core, and the bases. 64 samples
 of 200 problems. Three tables in one CSV: by kind of token (entropy in nats and bypass, as in
 eval_gsm8k.py); by text (what was committed first); by position and rank (the picture)."""
 import sys

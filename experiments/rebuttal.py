@@ -2,7 +2,7 @@
 
     python experiments/rebuttal.py --figure assets/trap/rebuttal.png
 
-From the committed rows: seconds. Without them: an hour on one core, and the bases.
+From the committed rows: seconds. Without them: half an hour on one core, and the bases.
 
 arXiv 2609.34509 says: LCR draws at every masked position and keeps the likeliest draw, so that
 hardly any unlikely token is ever committed; that, not the order, costs pass@k. Two tests.

@@ -2,7 +2,7 @@
 
     python experiments/sudoku.py --figure assets/trap/sudoku.png
 
-From the committed rows: seconds. Without them: a quarter of an hour on one core, and the bases.
+From the committed rows: seconds. Without them: half an hour on one core, and the bases.
 The same network, pretraining (1,300 steps), sampler and measures; another task. In arXiv 2502.06768
 choosing the surest cell takes Sudoku (9x9) from under 7 % to about 90 %. The 200 puzzles have some
 25 different grids: intervals are over grids."""

@@ -2,7 +2,7 @@
 
     python experiments/temperature.py --figure assets/trap/temperature.png
 
-From the committed rows: seconds. Without them: 40 minutes on one core, and the bases.
+From the committed rows: seconds. Without them: 50 minutes on one core, and the bases.
 
 The best T of an order at a k is chosen on the first half of the problems and reported on the other
 half, so that no order gains by having more to choose from. The figure has the same rows against the
