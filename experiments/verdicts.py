@@ -25,7 +25,8 @@ COUNTS = (1, "correct"), (64, "correct"), (64, "derived")
 SUREST = sudoku.ARMS[3]      # TPP
 LTR1, LCR2, LCR8 = (block_length.arm(LCR, b) for b in (1, 2, 8))
 TPP8 = block_length.arm(TPP, 8)
-HARD, EARLY, PUZZLE = dict(variant="hard"), dict(variant="early-direct-0"), dict(temperature=0.6)
+HARD, EARLY, FEW = (dict(variant=name) for name in ("hard", "early-direct-0", "direct-25"))
+PUZZLE = dict(temperature=0.6)
 PAGE = Path(__file__).resolve().parent / "README.md"
 PAPER, REJECTION, FALLBACK = "2601.15165", "2609.34509", "2609.39859"
 TRAP, ORDERED = "2601.15165, fig. 1", "2502.06768"
@@ -202,6 +203,15 @@ def by_fork(rows):
     ahead = leads(rows, LCR, LTR, 1, variant="early-direct-0")
     yield ("one sample: confidence first is slightly ahead (no forks, stopped early)", TRAP,
            "LCR in one block - left to right, pass@1, above 0", shown(ahead), above(ahead))
+    for decoder, name in ((BLOCKS, "blocks of 8"), (LCR, "one block")):
+        found = leads(rows, decoder, LTR, 1, variant="direct-25")
+        yield ("one sample: confidence first is slightly ahead (.25 direct answers)", TRAP,
+               f"LCR in {name} - left to right, pass@1, above 0", shown(found), above(found))
+        for k, column in ((8, "correct"), *COUNTS[1:]):
+            found = leads(rows, LTR, decoder, k, column, variant="direct-25")
+            yield ("many samples: left to right is ahead (.25 direct answers)", TRAP,
+                   f"left to right - LCR in {name}, {KIND[column]}@{k}, above 0", shown(found),
+                   above(found))
     for column, kind in KIND.items():
         found = leads(rows, LTR, LCR, 64, column, variant="early")
         yield ("many samples: left to right is ahead (forks, stopped early)", TRAP,
@@ -271,11 +281,18 @@ def fewer(a, b):        # evaluations of arm a, over those of arm b
     return span([float(pick(rows, arm=a, seed=seed)["nfe"]) / float(
         pick(rows, arm=b, seed=seed)["nfe"]) for seed in SEEDS], "{:.1f}")
 
+def few_direct():       # .25 direct answers: ahead at one sample, behind at 8
+    block = [x - y for x, y in zip(*(means("forks", arm, 1, **FEW) for arm in (LCR, LTR)))]
+    return ahead("forks", BLOCKS, LTR, 1, **FEW), ", ".join(f"{x:+.2f}" for x in block), ahead(
+        "forks", LTR, LCR, 8, **FEW)
+
 def headlines():
     """The phrases with numbers in README.md's prose; tests/test_trap.py looks for them there."""
     steps = [level("coverage", arm, 1024, "derived", **HARD) for arm in (LTR, LCR, TPP)]
     low = rebuttal.at_rate("left to right", "LCR")
     return [
+        "ahead by {} at one sample (by {} in one block, and behind by {} at 8)".format(
+            *few_direct()),
         f"right in {level('pass_at_k', LTR, 1)} of its samples, confidence in "
         f"{level('pass_at_k', LCR, 1)}",
         f"{level('pass_at_k', LTR, 64)} of the problems against {level('pass_at_k', LCR, 64)}",
@@ -300,6 +317,8 @@ def page_headlines():
         return [part("rebuttal", *pair, *count) for count in COUNTS]
     one, many, derived = draws(rebuttal.FRESH, LCR)
     return [
+        "by {} in blocks of 8 and by {} in one block; more samples add little, and in one block "
+        "left to right is ahead by {} at 8".format(*few_direct()),
         f"right by {ahead('block_length', LCR2, LTR1, 1)} at one sample",
         f"ahead by {ahead('pass_at_k', egi, LTR, 1)} at one sample and behind by "
         f"{ahead('pass_at_k', LTR, egi, 64, form='{:.3f}')} at 64, for {fewer(egi, LTR)} times",
