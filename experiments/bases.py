@@ -6,6 +6,7 @@
 A script of this folder makes the bases that it needs and lacks. With one thread a run (as here:
 OMP_NUM_THREADS=1, two scripts side by side) two cores do nearly twice the work."""
 import argparse
+import functools
 import hashlib
 import sys
 from pathlib import Path
@@ -55,6 +56,7 @@ def checkpoint(folder, variant, seed, quick=False):
             print(stop.code)
     return path
 
+@functools.lru_cache(1)
 def load(folder, variant, seed, quick=False):
     """-> model, task, fingerprint of the weights: rows of different weights can't be compared."""
     path = checkpoint(folder, variant, seed, quick)

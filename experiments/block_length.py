@@ -11,8 +11,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval_gsm8k import bootstrap
-from experiments.rows import (LCR, TPP, Cell, ks_of, line, panels, pick, plain, run, save, short,
-                              solved, spearman)
+from experiments.rows import (LCR, TABLE_KS, TPP, Cell, ks_of, line, panels, plain, run, save,
+                              short, solved, spearman)
+from experiments.tables import pick
 
 BLOCK_LENGTHS = 1, 2, 4, 8, 16, None
 
@@ -27,7 +28,7 @@ def table(rows, seeds):
     """pass@k by block length, and its rank correlation with the block length, by seed."""
     out = []
     for order in (LCR, TPP):
-        for k in ks_of(rows, (1, 8, 64, 256)):
+        for k in ks_of(rows, TABLE_KS):
             for seed in seeds:
                 mine = [solved(pick(rows, arm=arm(order, b), seed=seed), k) for b in BLOCK_LENGTHS]
                 means = [float(x.mean()) for x in mine]
@@ -35,11 +36,13 @@ def table(rows, seeds):
                             f"{spearman(range(len(means)), means):+.2f}"])
     return ["order", "k", "seed", *(f"B={b or 'all'}" for b in BLOCK_LENGTHS), "Spearman"], out
 
+TABLES = [table]
+
 def draw(rows, seeds, path):
     figure, axes = panels(len(seeds), n_rows=2)
     for row, order in zip(axes, (LCR, TPP)):
         for axis, seed in zip(row, seeds):
-            for i, k in enumerate(ks_of(rows, (1, 8, 64, 256))):
+            for i, k in enumerate(ks_of(rows, TABLE_KS)):
                 mine = [pick(rows, arm=arm(order, b), seed=seed) for b in BLOCK_LENGTHS]
                 line(axis, range(6), [bootstrap(solved(r, k)) for r in mine], f"k = {k}", i)
             axis.set_xticks(range(6), [str(b or "22") for b in BLOCK_LENGTHS])
@@ -50,9 +53,5 @@ def draw(rows, seeds, path):
         axis.set_xlabel("block length")
     save(figure, path)
 
-def main(argv=None):
-    run("block_length", "pass@k against the block length.", argv, cells,
-        [table], draw)
-
 if __name__ == "__main__":
-    main()
+    run("block_length", "pass@k against the block length.", cells, TABLES, draw)

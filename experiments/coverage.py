@@ -15,16 +15,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval_gsm8k import bootstrap
-from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, holm, ks_of, line, mcnemar, panels, pick,
-                              plain, run, save, short, solved)
+from experiments.rows import (FOUR, LTR, Cell, curve, holm, mcnemar, panels, plain, run, save,
+                              short, solved)
+from experiments.tables import pick
 
-ARMS = [LTR, LCR, BLOCKS, TPP]
 VARIANTS = {"hard": "8 operations, .8 at once", "default": "default"}
 WHAT = {"correct": "right answer", "derived": "right derivation"}
 
 def cells(seeds):
     return [Cell(variant, seed, decoder, 1024) for variant in VARIANTS for seed in seeds
-            for decoder in ARMS]
+            for decoder in FOUR]
 
 def table(rows, seeds):
     """Problems of 200 that only left to right solves, that only the other does; exact McNemar,
@@ -32,7 +32,7 @@ def table(rows, seeds):
     n, out, p_values = int(rows[0]["n_samples"]), [], []
     for variant, title in VARIANTS.items():
         for column, what in WHAT.items():
-            for decoder in ARMS[1:]:
+            for decoder in FOUR[1:]:
                 for seed in seeds:
                     ltr, row = (pick(rows, variant=variant, arm=d, seed=seed)
                                 for d in (LTR, decoder))
@@ -45,16 +45,15 @@ def table(rows, seeds):
     return ["task", "solved by", "order", "seed", "only left to right", "only this order",
             f"left to right, pass@{n}", "this order", "p (McNemar, Holm)"], out
 
+TABLES = [table]
+
 def draw(rows, seeds, path):
     figure, axes = panels(len(seeds), n_rows=2)
-    ks = ks_of(rows)
     for row, (column, what) in zip(axes, WHAT.items()):
         for axis, seed in zip(row, seeds):
-            for i, decoder in enumerate(ARMS):
+            for i, decoder in enumerate(FOUR):
                 mine = pick(rows, variant="hard", arm=decoder, seed=seed)
-                line(axis, ks, [bootstrap(solved(mine, k, column)) for k in ks],
-                     short(str(decoder)), i)
-            axis.set_xscale("log", base=2)
+                curve(axis, mine, short(str(decoder)), i, column)
             axis.set_title(f"harder task, seed {seed}")
         row[0].set_ylabel(f"{what} within k")
     axes[0][0].legend(fontsize=7)
@@ -62,9 +61,5 @@ def draw(rows, seeds, path):
         axis.set_xlabel("k")
     save(figure, path)
 
-def main(argv=None):
-    run("coverage", "Coverage at k = 1,024.", argv, cells,
-        [table], draw)
-
 if __name__ == "__main__":
-    main()
+    run("coverage", "Coverage at k = 1,024.", cells, TABLES, draw)

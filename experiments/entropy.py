@@ -5,6 +5,7 @@
 From the committed rows: seconds. Without them: ten minutes on one core, and the bases. 64 samples
 of 200 problems. Three tables in one CSV: by kind of token (entropy in nats and bypass, as in
 eval_gsm8k.py); by text (what was committed first); by position and rank (the picture)."""
+import functools
 import sys
 from pathlib import Path
 
@@ -12,10 +13,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from tqdm import tqdm
-from eval_gsm8k import evaluate, interval, print_table, read_csv, write_csv
+from eval_gsm8k import evaluate, interval, read_csv, write_csv
 from experiments.pass_at_k import RANDOM
-from experiments.rows import (BLOCKS, LCR, LTR, TPP, load, panels, parse_flags, pick, plain,
-                              refuse_other, save, short)
+from experiments.rows import (BLOCKS, LCR, LTR, TPP, load, panels, plain, refuse_other, run, save,
+                              short)
+from experiments.tables import pick
 from sample import generate, text_length
 
 ARMS = [LTR, LCR, BLOCKS, TPP, RANDOM]
@@ -107,9 +109,12 @@ def look(task, result, n_samples):
                          "value": round(entropy[at, i].mean().item(), 4)})
     return rows
 
-def collect(args):
+def cells(seeds):
+    return [(seed, decoder) for seed in seeds for decoder in ARMS]
+
+def collect(args, cells):       # as in rows.py, but an arm has many rows
     rows = read_csv(args.csv) if Path(args.csv).exists() else []
-    for seed, decoder in tqdm([(s, d) for s in args.seeds for d in ARMS], desc="arms"):
+    for seed, decoder in tqdm(cells, desc="arms"):
         if any((r["seed"], r["arm"]) == (str(seed), str(decoder)) for r in rows):
             continue
         model, task, weights = load(args.bases, "default", seed, args.quick)
@@ -117,26 +122,25 @@ def collect(args):
         n_problems, n_samples = (16, 16) if args.quick else (200, 64)
         problems = task.held_out("test", n_problems)
         result = sampled(model, task, problems, decoder, n_samples)
-        rows += [{"seed": seed, "base": weights, "arm": str(decoder), **r}
+        rows += [{"seed": str(seed), "base": weights, "arm": str(decoder), **r}
                  for r in look(task, result, n_samples)]
         write_csv(args.csv, COLUMNS, rows)
-        rows = read_csv(args.csv)
-    return rows
+    return read_csv(args.csv)
 
 def found(rows, seed, decoder, name, measure):
     """-> value, low, high; nan where there was nothing to measure."""
     row = pick(rows, seed=seed, arm=decoder, name=name, measure=measure)
     return tuple(float(row[c] or "nan") for c in ("value", "low", "high"))
 
-def tables(rows, seeds):
-    """-> two (header, rows): by kind of token, by text."""
-    return [([what, "seed", *(short(str(d)) for d in ARMS)],
-             [[text, seed, *(plain(*found(rows, seed, d, name, measure)) for d in ARMS)]
-              for name, text, measure in names for seed in seeds])
-            for what, names in (
-                ("entropy at commit, nats", [(k, k, "entropy") for k in KINDS]),
-                ("bypassed", [(k, k, "bypass") for k in KINDS]),
-                ("share of texts", [(name, text, "share") for name, text in TEXTS.items()]))]
+def table(what, names, rows, seeds):
+    return [what, "seed", *(short(str(d)) for d in ARMS)], [
+        [text, seed, *(plain(*found(rows, seed, d, name, measure)) for d in ARMS)]
+        for name, text, measure in names for seed in seeds]
+
+TABLES = [functools.partial(table, *part) for part in (
+    ("entropy at commit, nats", [(k, k, "entropy") for k in KINDS]),
+    ("bypassed", [(k, k, "bypass") for k in KINDS]),
+    ("share of texts", [(name, text, "share") for name, text in TEXTS.items()]))]
 
 def draw(rows, seeds, path):
     figure, axes = panels(len(ARMS), width=3.4, height=3.4)
@@ -154,13 +158,6 @@ def draw(rows, seeds, path):
     figure.colorbar(dots, ax=list(axes), label="entropy at commit, nats", pad=0.01)
     save(figure, path, tight=False)
 
-def main(argv=None):
-    args = parse_flags("entropy", "Entropy at commit, by kind of token, position and rank.", argv)
-    rows = collect(args)
-    for header, lines in tables(rows, args.seeds):
-        print_table(header, lines)
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
-
 if __name__ == "__main__":
-    main()
+    run("entropy", "Entropy at commit, by kind of token, position and rank.", cells, TABLES, draw,
+        collect)

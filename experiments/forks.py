@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval_gsm8k import bootstrap
 from experiments import bases
-from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, ks_of, lead, panels, pick, plain, run,
-                              save, short, signed, solved, value)
+from experiments.rows import (FOUR, LTR, Cell, ks_of, lead, panels, plain, run, save, short,
+                              signed, solved, value)
+from experiments.tables import pick
 
-ARMS = [LTR, LCR, BLOCKS, TPP]
 LEARNED = ["direct-0", "direct-25", "direct-50", "direct-60", "default", "direct-70"]
 EARLY = ["early-direct-0", "early"]
 MARKERS = {0: "o", 0.25: "v", 0.5: "s", 0.6: "D", 0.65: "^", 0.7: "P"}     # by direct answers
@@ -28,13 +28,13 @@ def models(seeds):
             if seed in seeds]
 
 def cells(seeds):
-    return [Cell(variant, seed, decoder) for variant, seed in models(seeds) for decoder in ARMS]
+    return [Cell(variant, seed, decoder) for variant, seed in models(seeds) for decoder in FOUR]
 
 def table(rows, seeds):
     """Left to right's pass@k and its lead over the others, by base."""
     out, ks = [], ks_of(rows, (1, 64))
     for variant, seed in models(seeds):
-        ltr, *others = (pick(rows, variant=variant, seed=seed, arm=d) for d in ARMS)
+        ltr, *others = (pick(rows, variant=variant, seed=seed, arm=d) for d in FOUR)
         task, steps, _ = bases.VARIANTS[variant]
         out.append([f"{task.direct:g}", steps, seed, f"{value(ltr, 'fork_share'):.3f}",
                     f"{value(ltr, 'entropy_fork'):.3f}", f"{value(ltr, 'entropy_other'):.3f}",
@@ -42,14 +42,16 @@ def table(rows, seeds):
                     *(signed(*lead(ltr, other, k)) for other in others for k in ks)])
     return ["direct answers", "steps trained", "seed", "forks' share", "entropy at forks",
             "elsewhere", *(f"left to right pass@{k}" for k in ks),
-            *(f"lead over {short(str(d))}, k={k}" for d in ARMS[1:] for k in ks)], out
+            *(f"lead over {short(str(d))}, k={k}" for d in FOUR[1:] for k in ks)], out
+
+TABLES = [table]
 
 def draw(rows, seeds, path):
     """The gap against the forks' entropy in all, per text position."""
     ks = ks_of(rows, (1, 64))
     figure, axes = panels(3, n_rows=len(ks))
     for row, k in zip(axes, ks):
-        for axis, decoder in zip(row, ARMS[1:]):
+        for axis, decoder in zip(row, FOUR[1:]):
             for variant, seed in models(seeds):
                 ltr, other = (pick(rows, variant=variant, seed=seed, arm=d)
                               for d in (LTR, decoder))
@@ -70,9 +72,5 @@ def draw(rows, seeds, path):
     axes[0][0].legend(labels.values(), labels, fontsize=6, loc="upper left")
     save(figure, path)
 
-def main(argv=None):
-    run("forks", "The gap against the share of forks.", argv, cells,
-        [table], draw)
-
 if __name__ == "__main__":
-    main()
+    run("forks", "The gap against the share of forks.", cells, TABLES, draw)

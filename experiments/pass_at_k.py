@@ -10,15 +10,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval_gsm8k import bootstrap
-from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, crossing, ks_of, lead, line, panels,
-                              pick, plain, run, save, short, signed, solved, value)
+from experiments.rows import (FOUR, LTR, TABLE_KS, Cell, crossing, curve, ks_of, lead, panels,
+                              plain, run, save, short, signed, solved, value)
+from experiments.tables import pick
 from sample import Decoder
 
 # exploratory: the first commit at T=.9 and the rest at .6 in arXiv 2609.34509; all at .6 here.
 OTHERS = [Decoder(order, temperature=0.6) for order in ("margin", "entropy", "exploratory")]
 FORK = Decoder("top_probability", "fork", 0.9, temperature=0.6)
 RANDOM = Decoder("random", temperature=0.6)
-ARMS = [LTR, LCR, BLOCKS, TPP, *OTHERS, FORK, RANDOM]
+ARMS = [*FOUR, *OTHERS, FORK, RANDOM]
 
 def cells(seeds):
     return [Cell("default", seed, decoder) for decoder in ARMS for seed in seeds]
@@ -26,7 +27,7 @@ def cells(seeds):
 def table(rows, seeds):
     """pass@1, 8, 64, 256 and the crossing with left to right, by order and seed."""
     last, out = ks_of(rows)[-1], []
-    ks = ks_of(rows, (1, 8, 64, 256))
+    ks = ks_of(rows, TABLE_KS)
     for decoder in ARMS:
         for seed in seeds:
             ltr, row = (pick(rows, arm=d, seed=seed) for d in (LTR, decoder))
@@ -40,16 +41,15 @@ def table(rows, seeds):
             f"its lead at {last}", "non-top commits", "forks bypassed", "entropy at forks",
             "length first"], out
 
+TABLES = [table]
+
 def draw(rows, seeds, path):
     figure, axes = panels(len(seeds), n_rows=2)
-    ks = ks_of(rows)
-    for row, arms in zip(axes, ([LTR, LCR, BLOCKS, TPP, RANDOM], [LTR, *OTHERS, FORK])):
+    for row, arms in zip(axes, ([*FOUR, RANDOM], [LTR, *OTHERS, FORK])):
         for axis, seed in zip(row, seeds):
             for decoder in arms:
                 mine = pick(rows, arm=decoder, seed=seed)
-                line(axis, ks, [bootstrap(solved(mine, k)) for k in ks], short(str(decoder)),
-                     ARMS.index(decoder))
-            axis.set_xscale("log", base=2)
+                curve(axis, mine, short(str(decoder)), ARMS.index(decoder))
             axis.set_title(f"seed {seed}")
         row[0].set_ylabel("pass@k")
         row[0].legend(fontsize=7, loc="lower right")
@@ -57,9 +57,5 @@ def draw(rows, seeds, path):
         axis.set_xlabel("k")
     save(figure, path)
 
-def main(argv=None):
-    run("pass_at_k", "pass@k by order.", argv, cells,
-        [table], draw)
-
 if __name__ == "__main__":
-    main()
+    run("pass_at_k", "pass@k by order.", cells, TABLES, draw)

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from eval_gsm8k import bootstrap, evaluate
-from experiments.bases import VARIANTS
-from experiments.rows import (LCR, LTR, TPP, Cell, ks_of, lead, line, panels, pick, plain,
+from experiments.rows import (LCR, LTR, TABLE_KS, TPP, Cell, curve, ks_of, lead, panels, plain,
                               rate, run, save, short, signed, solved)
+from experiments.tables import pick
 from sample import Decoder, generate
 
 REDRAWN = Decoder("redrawn", temperature=0.6)
@@ -112,21 +112,19 @@ def cells(seeds):
     tuned = [Cell("", 0, ORDERS[name], arm=at_rate(name, target), how=(
         evaluate if name == target else matched(ORDERS[target])))
         for target in TARGETS for name in ORDERS]
-    tuned = list({cell.arm: cell for cell in [*tuned, Cell("", 0, LTR)]}.values())
     return [replace(cell, variant="default", seed=seed) for seed in seeds
             for cell in [*tuned, *PARTS]]
 
 def rate_table(rows, seeds):
     """Three orders at one share of non-top commits. (One token a step: nfe is their number.)"""
-    L = VARIANTS["default"][0].completion_length
-    out, ks = [], ks_of(rows, (1, 8, 64, 256))
+    out, ks = [], ks_of(rows, TABLE_KS)
     for target in TARGETS:
         for seed in seeds:
             ltr = pick(rows, arm=at_rate("left to right", target), seed=seed)
             for name in ORDERS:
                 row = pick(rows, arm=at_rate(name, target), seed=seed)
                 out.append([target, seed, name, row["tuned"] or row["temperature"],
-                            f"{rate(row, L):.4f}",
+                            f"{rate(row):.4f}",
                             *(plain(*bootstrap(solved(row, k))) for k in ks),
                             *("" if row is ltr else signed(*lead(ltr, row, k)) for k in ks)])
     return ["rate of", "seed", "order", "T", "non-top rate", *(f"pass@{k}" for k in ks),
@@ -141,7 +139,7 @@ STEPS = [("places first", "places", str(LTR), FRESH), ("places first", "draws", 
 def parts_table(rows, seeds):
     """What each exchange costs, from left to right to LCR; the two of a path add up to the gap.
     Of right answers, and of right derivations (as in coverage.py)."""
-    out, ks = [], ks_of(rows, (1, 8, 64, 256))
+    out, ks = [], ks_of(rows, TABLE_KS)
     for path, what, a, b in STEPS:
         for seed in seeds:
             pair = [pick(rows, arm=arm, seed=seed) for arm in (a, b)]
@@ -150,31 +148,25 @@ def parts_table(rows, seeds):
     return ["path", "exchanged", "seed", *(f"cost in pass@{k}" for k in ks),
             *(f"in derivations, pass@{k}" for k in ks)], out
 
+TABLES = [rate_table, parts_table]
+
 def draw(rows, seeds, path):
     figure, axes = panels(len(seeds), n_rows=3)
-    ks = ks_of(rows)
     for *tops, bottom, seed in zip(*axes, seeds):
         for axis, target in zip(tops, ("LCR", "left to right")):
             for i, name in enumerate(ORDERS):
                 mine = pick(rows, arm=at_rate(name, target), seed=seed)
-                line(axis, ks, [bootstrap(solved(mine, k)) for k in ks],
-                     f"{name}, T = {float(mine['tuned'] or 0.6):.2g}", i)
+                curve(axis, mine, f"{name}, T = {float(mine['tuned'] or 0.6):.2g}", i)
             axis.set_title(f"all at {target}'s rate of non-top commits, seed {seed}", fontsize=9)
         for i, arm in enumerate([str(LTR), LAW, FRESH, REPLAY, str(LCR)]):
-            mine = pick(rows, arm=arm, seed=seed)
-            line(bottom, ks, [bootstrap(solved(mine, k)) for k in ks], short(arm), i)
+            curve(bottom, pick(rows, arm=arm, seed=seed), short(arm), i)
         bottom.set_title(f"places and draws exchanged, T = 0.6, seed {seed}", fontsize=9)
         bottom.set_xlabel("k")
         for axis in (*tops, bottom):
-            axis.set_xscale("log", base=2)
             axis.legend(fontsize=7, loc="lower right")
     for row in axes:
         row[0].set_ylabel("pass@k")
     save(figure, path)
 
-def main(argv=None):
-    run("rebuttal", "Order or rejection? Rates matched, places exchanged.", argv, cells,
-        [rate_table, parts_table], draw)
-
 if __name__ == "__main__":
-    main()
+    run("rebuttal", "Order or rejection? Rates matched, places exchanged.", cells, TABLES, draw)

@@ -16,7 +16,8 @@ import numpy as np
 from tqdm import tqdm
 from eval_gsm8k import (bootstrap, evaluate, interval, pass_at_k, print_table, read_csv,
                          write_csv)
-from experiments import bases
+from experiments.bases import SEEDS, VARIANTS, load
+from experiments.tables import bracketed
 from sample import Decoder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "trap"
@@ -31,6 +32,7 @@ KS = [2 ** i for i in range(11)]
 LTR, LCR, BLOCKS, TPP = (Decoder(order, block_length=block, temperature=0.6) for order, block in
                          [("left_to_right", None), ("confidence", None), ("confidence", 8),
                           ("top_probability", None)])
+FOUR, TABLE_KS = [LTR, LCR, BLOCKS, TPP], (1, 8, 64, 256)       # what most experiments look at
 NAMES = {"confidence": "LCR", "top_probability": "TPP", "left_to_right": "left to right"}
 
 def short(arm):     # as the figures and tables call it
@@ -51,7 +53,7 @@ class Cell:
     def __post_init__(self):
         self.arm = self.arm or str(self.decoder)
 
-def parse_flags(name, description, argv=None):
+def parse_flags(name, description, argv=None):      # argv: the command line's, unless given
     """The flags of every experiment. --quick has its own file, so that its rows stay apart."""
     parser = argparse.ArgumentParser(description=description, usage=argparse.SUPPRESS,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -59,7 +61,7 @@ def parse_flags(name, description, argv=None):
     add("--csv", default=f"assets/trap/{name}.csv", help="rows; what is there is not measured anew")
     add("--figure", help="draw the rows to this file (needs matplotlib)")
     add("--bases", default="out/bases", help="folder of the base models; those missing are made")
-    add("--seeds", nargs="+", type=int, default=list(bases.SEEDS), help="of the bases")
+    add("--seeds", nargs="+", type=int, default=list(SEEDS), help="of the bases")
     add("--quick", action="store_true", help="one small base, 16 problems: a look, not a result")
     args = parser.parse_args(argv)
     if args.quick:
@@ -72,21 +74,8 @@ def parse_flags(name, description, argv=None):
         parser.error(str(error))
     return args
 
-def run(name, description, argv, cells, tables, draw):
-    """An experiment: measure what is missing, print its tables, draw its figure if asked to."""
-    args = parse_flags(name, description, argv)
-    rows = collect(args, cells(args.seeds))
-    for table in tables:
-        print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
-
 def key(row):
     return tuple(str(row[name]) for name in KEY)
-
-@lru_cache(1)
-def load(*args):
-    return bases.load(*args)
 
 def refuse_other(weights, rows, path):      # rows of one base, but of other weights
     for row in rows:
@@ -113,8 +102,16 @@ def collect(args, cells):
         result = cell.how(model, task, problems, cell.decoder, n_samples)
         rows.append(row | numbers(task, problems, result))
         write_csv(args.csv, COLUMNS, rows)
-        rows = read_csv(args.csv)
-    return [r for r in rows if key(r) in wanted]
+    return [r for r in read_csv(args.csv) if key(r) in wanted]
+
+def run(name, description, cells, tables, draw, collect=collect):
+    """An experiment: measure what is missing, print its tables, draw its figure if asked to."""
+    args = parse_flags(name, description)
+    rows = collect(args, cells(args.seeds))
+    for table in tables:
+        print_table(*table(rows, args.seeds))
+    if args.figure:
+        draw(rows, args.seeds, args.figure)
 
 def numbers(task, problems, result):
     """evaluate's result -> the columns of a row. A measure is "value low high"."""
@@ -134,16 +131,13 @@ def numbers(task, problems, result):
 def joined(values):
     return " ".join(map(str, values))
 
-def counts(row, column="correct"):  # -> (Q, n) of 0/1: as many ones as samples were right
-    n = np.array(row[column].split(), dtype=int)
-    return (np.arange(int(row["n_samples"])) < n[:, None]).astype(int)
-
 @lru_cache(None)
-def solved_within(text, n, k):
-    return pass_at_k(counts({"correct": text, "n_samples": n}), k)
+def solved_within(counts, n, k):    # counts: how many of a problem's n samples are right, as a text
+    counts = np.array(counts.split(), dtype=int)
+    return pass_at_k((np.arange(n) < counts[:, None]).astype(int), k)
 
 def solved(row, k, column="correct"):       # -> pass@k of each problem, (Q,)
-    return solved_within(row[column], row["n_samples"], k)
+    return solved_within(row[column], int(row["n_samples"]), k)
 
 def ks_of(rows, ks=KS):     # those of ks that there are samples enough for
     return [k for k in ks if k <= int(rows[0]["n_samples"])]
@@ -151,17 +145,11 @@ def ks_of(rows, ks=KS):     # those of ks that there are samples enough for
 def value(row, name):       # of a measure
     return float(row[name].split()[0])
 
-def rate(row, length):
+def rate(row):
     """Non-top commits a position of the canvas, at one commit a step. (A share of the commits would
     not compare: left to right commits no padding, and padding is nearly always the top.)"""
+    length = VARIANTS[row["variant"]][0].completion_length
     return value(row, "non_top_commits") * float(row["nfe"]) / length
-
-def pick(rows, **want):
-    """The one row with these values (a Decoder for `arm` stands for its name)."""
-    found = [r for r in rows if all(r[k] == str(v) for k, v in want.items())]
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} rows with {want}")
-    return found[0]
 
 def lead(a, b, k, column="correct"):
     """By how much a's pass@k is above b's, paired by problem -> value, low, high."""
@@ -180,7 +168,7 @@ def crossing(a, b, ks):
 def mcnemar(a, b, column="correct"):
     """Problems that only a solves within its samples, that only b does, and the exact two-sided
     p-value: the chance of a split as uneven of so many coins."""
-    x, y = (counts(row, column).any(1) for row in (a, b))
+    x, y = (np.array(row[column].split(), dtype=int) > 0 for row in (a, b))
     only_a, only_b = int((x & ~y).sum()), int((y & ~x).sum())
     n = only_a + only_b
     tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1)) / 2 ** n
@@ -197,13 +185,11 @@ def spearman(x, y):     # rank correlation; ties share their mean rank
              for v in values] for values in (x, y))
     return float(np.corrcoef(x, y)[0, 1])
 
-def signed(value, low, high):
-    return f"{value:+.3f} [{low:+.2f}, {high:+.2f}]"
+def signed(*interval):
+    return bracketed(*interval, sign="+")
 
-def plain(value, low, high):
-    if math.isnan(value):
-        return "none"
-    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
+def plain(*interval):
+    return "none" if math.isnan(interval[0]) else bracketed(*interval)
 
 # Dashes and markers tell the lines apart where there is no colour.
 STYLES = [dict(color=c, linestyle=s, marker=m) for c, s, m in zip(
@@ -217,6 +203,12 @@ def line(axis, x, values, label, style):
     value, low, high = np.array(values).T
     axis.plot(x, value, label=label, markersize=4, linewidth=1.3, **STYLES[style])
     axis.fill_between(x, low, high, color=STYLES[style]["color"], alpha=0.12, linewidth=0)
+
+def curve(axis, row, label, style, column="correct", mean=bootstrap):
+    """pass@k of a row for every k that it has samples enough for."""
+    ks = ks_of([row])
+    line(axis, ks, [mean(solved(row, k, column)) for k in ks], label, style)
+    axis.set_xscale("log", base=2)
 
 def panels(n, width=4.2, height=3.6, n_rows=None):      # axes: (n,) or, with n_rows, (n_rows, n)
     from matplotlib import pyplot

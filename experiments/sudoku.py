@@ -16,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from eval_gsm8k import bootstrap
 from experiments.pass_at_k import RANDOM
 from experiments.puzzle import Sudoku
-from experiments.rows import (LCR, LTR, TPP, Cell, ks_of, line, panels, pick, plain, run,
-                              save, short, signed, solved)
+from experiments.rows import (LCR, LTR, TABLE_KS, TPP, Cell, curve, panels, plain, run, save,
+                              short, signed, solved)
+from experiments.tables import pick
 
 ARMS = [LTR, LCR, replace(LCR, block_length=4), TPP, replace(TPP, order="margin"),
         replace(TPP, order="entropy"), RANDOM]
@@ -41,7 +42,7 @@ def cells(seeds):
 def table(rows, seeds):
     """Greedy accuracy and pass@k, and by how much left to right is ahead (paired)."""
     out, most = [], max(int(r["n_samples"]) for r in rows)
-    columns = [(0.0, 1), *((0.6, k) for k in (1, 8, 64, 256) if k <= most)]
+    columns = [(0.0, 1), *((0.6, k) for k in TABLE_KS if k <= most)]
     for decoder in ARMS:
         for seed in seeds:
             pairs = [[pick(rows, arm=d, seed=seed, temperature=t) for d in (LTR, decoder)]
@@ -54,23 +55,19 @@ def table(rows, seeds):
     names = ["greedy" if t == 0 else f"pass@{k}" for t, k in columns]
     return ["order", "seed", *names, *(f"left to right's lead, {name}" for name in names)], out
 
+TABLES = [table]
+
 def draw(rows, seeds, path):
     figure, axes = panels(len(seeds))
     for axis, seed in zip(axes, seeds):
         for i, decoder in enumerate(ARMS):
             mine = pick(rows, arm=decoder, seed=seed, temperature=0.6)
-            ks = ks_of([mine])
-            line(axis, ks, [by_grid(solved(mine, k)) for k in ks], short(str(decoder)), i)
-        axis.set_xscale("log", base=2)
+            curve(axis, mine, short(str(decoder)), i, mean=by_grid)
         axis.set_xlabel("k")
         axis.set_title(f"4x4 Sudoku, T = 0.6, seed {seed}", fontsize=9)
     axes[0].set_ylabel("pass@k")
     axes[0].legend(fontsize=7, loc="lower right")
     save(figure, path)
 
-def main(argv=None):
-    run("sudoku", "4x4 Sudoku, by order.", argv, cells,
-        [table], draw)
-
 if __name__ == "__main__":
-    main()
+    run("sudoku", "4x4 Sudoku, by order.", cells, TABLES, draw)

@@ -23,9 +23,10 @@ def load(folder):
 
 
 def pick(rows, **want):
-    """The one row with these values."""
-    found = [r for r in rows if all(r[k] == v for k, v in want.items())]
-    assert len(found) == 1, f"{len(found)} rows with {want}"
+    """The one row with these values (a Decoder stands for its name)."""
+    found = [r for r in rows if all(r[k] == str(v) for k, v in want.items())]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} rows with {want}")
     return found[0]
 
 
@@ -34,9 +35,12 @@ def key(decoder):
         decoder.block_length or ""), temperature=str(decoder.temperature))
 
 
-def with_interval(row, sign=""):
-    value, low, high = (float(row[c]) for c in ("value", "low", "high"))
+def bracketed(value, low, high, sign=""):
     return f"{value:{sign}.3f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+
+
+def with_interval(row, sign=""):
+    return bracketed(*(float(row[c]) for c in ("value", "low", "high")), sign)
 
 
 def markdown(header, rows):

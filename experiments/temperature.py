@@ -14,17 +14,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval_gsm8k import bootstrap
-from experiments.bases import VARIANTS
-from experiments.rows import (BLOCKS, LCR, LTR, TPP, Cell, ks_of, line, panels, pick, plain, rate,
+from experiments.rows import (FOUR, LTR, TABLE_KS, Cell, curve, ks_of, line, panels, plain, rate,
                               run, save, short, signed, solved)
+from experiments.tables import pick
 
 TEMPERATURES = 0.3, 0.6, 1.0, 1.2, 1.5
-ARMS = [LTR, LCR, BLOCKS, TPP]
-LENGTH = VARIANTS["default"][0].completion_length
 
 def cells(seeds):
     return [Cell("default", seed, replace(decoder, temperature=t)) for seed in seeds
-            for decoder in ARMS for t in TEMPERATURES]
+            for decoder in FOUR for t in TEMPERATURES]
 
 def best(rows, decoder, seed, k):
     """-> the T that is best on the first half of the problems; pass@k of the others at it."""
@@ -35,8 +33,8 @@ def best(rows, decoder, seed, k):
 
 def table(rows, seeds):
     """pass@k of each order at its best T (on held-out problems), and left to right's lead."""
-    out, ks = [], ks_of(rows, (1, 8, 64, 256))
-    for decoder in ARMS:
+    out, ks = [], ks_of(rows, TABLE_KS)
+    for decoder in FOUR:
         for seed in seeds:
             found = [(best(rows, LTR, seed, k)[1], *best(rows, decoder, seed, k)) for k in ks]
             out.append([short(str(decoder)), seed, *(f"{plain(*bootstrap(x))} at {t}"
@@ -46,14 +44,16 @@ def table(rows, seeds):
     return ["order", "seed", *(f"pass@{k} at the best T" for k in ks),
             *(f"left to right's lead, k={k}" for k in ks)], out
 
+TABLES = [table]
+
 def draw(rows, seeds, path):
     figure, axes = panels(len(TEMPERATURES) + 4, width=2.2, height=2.8, n_rows=len(seeds))
     ks = ks_of(rows)
     for row, seed in zip(axes, seeds):
-        for i, decoder in enumerate(ARMS):
+        for i, decoder in enumerate(FOUR):
             for axis, t in zip(row, TEMPERATURES):
                 mine = pick(rows, arm=decoder, seed=seed, temperature=t)
-                line(axis, ks, [bootstrap(solved(mine, k)) for k in ks], short(str(decoder)), i)
+                curve(axis, mine, short(str(decoder)), i)
                 axis.set_title(f"T = {t}", fontsize=9)
             line(row[-4], ks, [bootstrap(best(rows, decoder, seed, k)[1]) for k in ks],
                  short(str(decoder)), i)
@@ -61,22 +61,18 @@ def draw(rows, seeds, path):
             many = min(64, ks[-1])
             for axis, k, column in zip(row[-3:], (1, many, many),
                                        ("correct", "correct", "derived")):
-                line(axis, [rate(r, LENGTH) for r in mine],
+                line(axis, [rate(r) for r in mine],
                      [bootstrap(solved(r, k, column)) for r in mine], short(str(decoder)), i)
                 what = f"derivations, k = {k}" if column == "derived" else f"k = {k}"
                 axis.set_title(f"all T, {what}", fontsize=9)
                 axis.set_xlabel("non-top rate")
         row[-4].set_title("each at its best T", fontsize=9)
         row[0].set_ylabel(f"pass@k, seed {seed}")
+        row[-4].set_xscale("log", base=2)
         for axis in row[:-3]:
-            axis.set_xscale("log", base=2)
             axis.set_xlabel("k")
     axes[0][0].legend(fontsize=7, loc="lower right")
     save(figure, path)
 
-def main(argv=None):
-    run("temperature", "pass@k by order and temperature.", argv, cells,
-        [table], draw)
-
 if __name__ == "__main__":
-    main()
+    run("temperature", "pass@k by order and temperature.", cells, TABLES, draw)

@@ -6,6 +6,7 @@
 tests/test_trap.py fails if the page and the rows differ. The verdict follows from the three seeds'
 intervals by a rule that each claim states: it holds if all three are on its side, it does not hold
 if all three are on the other, else it is undecided. What prints as 0.000 is not above 0."""
+import functools
 import math
 import sys
 from pathlib import Path
@@ -17,8 +18,8 @@ from eval_gsm8k import bootstrap, read_csv
 from experiments import (block_length, coverage, entropy, forks, pass_at_k, rebuttal, sudoku,
                          temperature)
 from experiments.bases import SEEDS
-from experiments.rows import (ASSETS, BLOCKS, LCR, LTR, TPP, mcnemar, pick, solved, spearman)
-from experiments.tables import fill, markdown
+from experiments.rows import ASSETS, BLOCKS, LCR, LTR, TPP, mcnemar, solved, spearman
+from experiments.tables import fill, markdown, pick
 
 KIND = {"correct": "pass", "derived": "derivations"}
 COUNTS = (1, "correct"), (64, "correct"), (64, "derived")
@@ -31,6 +32,7 @@ PAGE = Path(__file__).resolve().parent / "README.md"
 PAPER, REJECTION, FALLBACK = "2601.15165", "2609.34509", "2609.39859"
 TRAP, ORDERED = "2601.15165, fig. 1", "2502.06768"
 
+@functools.cache
 def load(name):
     return read_csv(ASSETS / f"{name}.csv")
 
@@ -42,6 +44,14 @@ def gap(rows, seed, a, b, k, column="correct", **want):
 def leads(rows, a, b, k, column="correct", **want):
     """By how much arm a is ahead of arm b, by seed: value, low, high of gap()'s mean."""
     return [bootstrap(gap(rows, seed, a, b, k, column, **want)) for seed in SEEDS]
+
+def over_half(rows, part, whole, k, column, **want):
+    """How far pair `part` of arms lies apart beyond half of what pair `whole` does -> that by seed
+    (value, low, high); and the whole by seed, as a text."""
+    parts, wholes = ([gap(rows, seed, *pair, k, column, **want) for seed in SEEDS]
+                     for pair in (part, whole))
+    return ([bootstrap(x - all_ / 2) for x, all_ in zip(parts, wholes)],
+            ", ".join(f"{all_.mean():.3f}" for all_ in wholes))
 
 def judge(intervals, holds, fails):
     """holds, fails: (low, high) -> bool."""
@@ -182,13 +192,10 @@ def by_parts(rows):
     for k, column in COUNTS:
         for path, a, b in (("LCR's draws at left to right's places", LTR, rebuttal.LAW),
                            ("fresh draws at LCR's places", rebuttal.FRESH, LCR)):
-            cost, whole = ([gap(rows, seed, *pair, k, column) for seed in SEEDS]
-                           for pair in ((a, b), (LTR, LCR)))
-            over = [bootstrap(c - g / 2) for c, g in zip(cost, whole)]
+            over, whole = over_half(rows, (a, b), (LTR, LCR), k, column)
             yield ("the draws, not the places, make the gap", REJECTION,
-                   f"what the draws cost ({path}) less half of the gap "
-                   f"({', '.join(f'{g.mean():.3f}' for g in whole)}), {KIND[column]}@{k}, above 0",
-                   shown(over), above(over))
+                   f"what the draws cost ({path}) less half of the gap ({whole}), "
+                   f"{KIND[column]}@{k}, above 0", shown(over), above(over))
 
 def by_fork(rows):
     orders = (LCR, "LCR"), (TPP, "TPP")
@@ -200,9 +207,9 @@ def by_fork(rows):
                 yield (f"without forks there is no gap ({what})", f"{PAPER} (its reverse)",
                        f"left to right - {name} in one block, pass@{k}, within .02 of 0",
                        shown(found), within(found, 0.02))
-    ahead = leads(rows, LCR, LTR, 1, variant="early-direct-0")
+    found = leads(rows, LCR, LTR, 1, variant="early-direct-0")
     yield ("one sample: confidence first is slightly ahead (no forks, stopped early)", TRAP,
-           "LCR in one block - left to right, pass@1, above 0", shown(ahead), above(ahead))
+           "LCR in one block - left to right, pass@1, above 0", shown(found), above(found))
     for decoder, name in ((BLOCKS, "blocks of 8"), (LCR, "one block")):
         found = leads(rows, decoder, LTR, 1, variant="direct-25")
         yield ("one sample: confidence first is slightly ahead (.25 direct answers)", TRAP,
@@ -220,12 +227,10 @@ def by_fork(rows):
     for variant, what in (("early-direct-0", "no forks, stopped early"),
                           ("default", "forks, well trained")):
         for column, kind in KIND.items():
-            gains, gaps = ([gap(rows, seed, a, LCR, 64, column, variant=variant)
-                            for seed in SEEDS] for a in (TPP, LTR))
-            over = [bootstrap(gain - g / 2) for gain, g in zip(gains, gaps)]
+            over, whole = over_half(rows, (TPP, LCR), (LTR, LCR), 64, column, variant=variant)
             yield (f"place first, then draw: most of LCR's gap is gone ({what})", REJECTION,
-                   f"TPP - LCR less half of the gap ({', '.join(f'{g.mean():.3f}' for g in gaps)})"
-                   f", in one block, {kind}@64, above 0", shown(over), above(over))
+                   f"TPP - LCR less half of the gap ({whole}), in one block, {kind}@64, above 0",
+                   shown(over), above(over))
     for k in (1, 64):
         for decoder, name in orders:
             more = [bootstrap(gap(rows, seed, LTR, decoder, k, variant="direct-70")
@@ -236,14 +241,14 @@ def by_fork(rows):
 
 def by_puzzle(rows):
     margin = sudoku.ARMS[4]
-    def ahead(arm, k, t):
+    def wins(arm, k, t):
         return [sudoku.by_grid(gap(rows, seed, arm, LTR, k, temperature=t)) for seed in SEEDS]
     for arm, name in ((SUREST, "TPP"), (margin, "margin")):
         for t, what in ((0.0, "greedy"), (0.6, "pass@1, T=.6")):
-            found = ahead(arm, 1, t)
+            found = wins(arm, 1, t)
             yield ("where the easy cells come first, freedom wins: 4x4 Sudoku", ORDERED,
                    f"{name} - left to right, {what}, above 0", shown(found), above(found))
-    found = ahead(SUREST, 64, 0.6)
+    found = wins(SUREST, 64, 0.6)
     yield ("and does so at many samples", "us", "TPP - left to right, pass@64, above 0",
            shown(found), above(found))
 
@@ -262,16 +267,18 @@ def means(name, arm, k, column="correct", **want):      # pass@k by seed
     rows = load(name)
     return [solved(pick(rows, arm=arm, seed=seed, **want), k, column).mean() for seed in SEEDS]
 
+def differences(name, a, b, *args, **want):     # arm a's less arm b's, by seed
+    return [x - y for x, y in zip(*(means(name, arm, *args, **want) for arm in (a, b)))]
+
 def level(*args, **want):
     return span(means(*args, **want))
 
-def ahead(name, a, b, k, column="correct", form="{:.2f}", **want):  # by how much a is ahead of b
-    return span([x - y for x, y in zip(*(means(name, arm, k, column, **want) for arm in (a, b)))],
-                form)
+def ahead(*args, form="{:.2f}", **want):
+    return span(differences(*args, **want), form)
 
-def part(name, a, b, k, column="correct", whole=(LTR, LCR), **want):    # the same, of the whole gap
-    x, y, top, bottom = (means(name, arm, k, column, **want) for arm in (a, b, *whole))
-    return span([(p - q) / (t - c) for p, q, t, c in zip(x, y, top, bottom)])
+def part(name, a, b, *args, whole=(LTR, LCR), **want):  # the same, as a share of the whole gap
+    return span([x / y for x, y in zip(*(differences(name, *pair, *args, **want)
+                                         for pair in ((a, b), whole)))])
 
 def in_texts(arm, name, measure="share"):
     return span([entropy.found(load("entropy"), seed, arm, name, measure)[0] for seed in SEEDS])
@@ -282,9 +289,8 @@ def fewer(a, b):        # evaluations of arm a, over those of arm b
         pick(rows, arm=b, seed=seed)["nfe"]) for seed in SEEDS], "{:.1f}")
 
 def few_direct():       # .25 direct answers: ahead at one sample, behind at 8
-    block = [x - y for x, y in zip(*(means("forks", arm, 1, **FEW) for arm in (LCR, LTR)))]
-    return ahead("forks", BLOCKS, LTR, 1, **FEW), ", ".join(f"{x:+.2f}" for x in block), ahead(
-        "forks", LTR, LCR, 8, **FEW)
+    block = ", ".join(f"{x:+.2f}" for x in differences("forks", LCR, LTR, 1, **FEW))
+    return ahead("forks", BLOCKS, LTR, 1, **FEW), block, ahead("forks", LTR, LCR, 8, **FEW)
 
 def headlines():
     """The phrases with numbers in README.md's prose; tests/test_trap.py looks for them there."""
@@ -348,15 +354,10 @@ def tables():
     found = {"verdicts": markdown(
         ["", "claim", "whose", "the number that decides", "ours, seeds 0; 1; 2 [95 %]", "verdict"],
         all_verdicts())}
-    for name, parts in {
-            "pass_at_k": [pass_at_k.table], "coverage": [coverage.table],
-            "block_length": [block_length.table],
-            "temperature": [temperature.table],
-            "rebuttal": [rebuttal.rate_table, rebuttal.parts_table],
-            "forks": [forks.table], "sudoku": [sudoku.table]}.items():
-        found[name] = "\n\n".join(markdown(*part(load(name), SEEDS)) for part in parts)
-    found["entropy"] = "\n\n".join(markdown(*part) for part in
-                                   entropy.tables(load("entropy"), SEEDS))
+    for script in (pass_at_k, coverage, block_length, temperature, entropy, rebuttal, forks,
+                   sudoku):
+        name = script.__name__.split(".")[-1]
+        found[name] = "\n\n".join(markdown(*table(load(name), SEEDS)) for table in script.TABLES)
     return found
 
 if __name__ == "__main__":

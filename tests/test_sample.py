@@ -253,7 +253,8 @@ def plain_generate(model, prompt, length, decoder, uniform):
                 token = int((cdf[i] <= u[i]).sum()) if decoder.temperature else int(p[i].argmax())
                 first, second = p[i].topk(2).values.tolist()
                 score = {"left_to_right": -i, "confidence": float(p[i, token]),
-                         "redrawn": float(p[i, token]), "top_probability": first, "margin": first - second,
+                         "redrawn": float(p[i, token]), "top_probability": first,
+                         "margin": first - second,
                          "entropy": -float(torch.special.entr(p[i]).sum()),
                          "exploratory": first if step else float(torch.special.entr(p[i]).sum()),
                          }[decoder.order]

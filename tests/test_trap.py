@@ -190,13 +190,12 @@ def test_rows_of_other_weights_are_not_mixed(args, monkeypatch):
 
 
 def test_entropys_rows_of_other_weights_are_not_mixed_either(args, monkeypatch):
-    monkeypatch.setattr(entropy, "ARMS", [rows.LTR])
     monkeypatch.setattr(entropy, "load", rows.load)
-    assert entropy.collect(args) == entropy.collect(args) and len(args.asked) == 1
-    monkeypatch.setattr(entropy, "ARMS", [rows.LTR, rows.BLOCKS])
+    one, two = [(0, rows.LTR)], [(0, rows.LTR), (0, rows.BLOCKS)]
+    assert entropy.collect(args, one) == entropy.collect(args, one) and len(args.asked) == 1
     monkeypatch.setattr(entropy, "load", lambda *_: (None, None, "ffffffff"))
     with pytest.raises(SystemExit, match="other weights.*--csv"):
-        entropy.collect(args)
+        entropy.collect(args, two)
 
 
 def test_rows_of_other_numbers_of_samples_stay_apart(args):
