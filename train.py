@@ -3,10 +3,11 @@
     python train.py             12 minutes on two cores of an old CPU
     python train.py --quick     under a minute, for a first look; its numbers mean little
     python train.py --data train.jsonl --test test.jsonl      the same on the real GSM8K
+    python train.py --stage grpo --arm confidence   another method in JustGRPO's place: see grpo.py
 
-Leaves in --out: base.pt, justgrpo.pt, log.csv (training), results.csv (accuracies), measures.csv
-(the rest), summary.json, and progress.png if matplotlib is installed. Same seed and threads on a
-CPU: the same files, times apart; on a GPU only the seed is promised."""
+Leaves in --out: base.pt, justgrpo.pt (or ARM.pt), log.csv (training), results.csv (accuracies),
+measures.csv (the rest), summary.json, and progress.png if matplotlib is installed. Same seed and
+threads on a CPU: the same files, times apart; on a GPU only the seed is promised."""
 import json
 import platform
 import sys
@@ -21,23 +22,30 @@ from tqdm import tqdm
 from data import GSM8K, SPLITS, Toy
 from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, evaluate, interval, pass_at_k,
                         print_table, read_csv, result_rows, write_csv)
-from grpo import advantages, grpo_loss
+from grpo import ARMS, advantages, asked, choose, grpo_loss, log_prob_table
 from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint,
                    save_checkpoint, write_whole)
-from sample import Decoder, generate, new_parser, pick_device
+from sample import Decoder, generate, new_parser, pick_device, text_length
 
-FLAGS = {       # numbers worth turning: on the toy, with --quick, with --data, with both; and help
+FLAGS = {   # numbers worth turning (for the toy, with --quick, with --data, with both), and help
     "steps": (1300, 60, 3000, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
-    "lr": (0.006, 0.006, 0.006, 0.006, "pretraining learning rate (Muon; AdamW has half)"),
-    "width": (128, 64, 128, 64, "of the network, a multiple of 8"),
-    "layers": (3, 2, 3, 2, "of the network"),
-    "grpo-steps": (60, 3, 4, 1, "GRPO steps"),
-    "prompts": (16, 4, 4, 1, "prompts a GRPO step"), "rollouts": (8, 4, 4, 4, "rollouts a prompt"),
-    "grpo-lr": (5e-5, 5e-5, 5e-5, 5e-5, "GRPO learning rate; it falls to zero"),
+    "lr": (0.006, "pretraining learning rate (Muon; AdamW has half)"),
+    "width": (128, 64, 128, 64, "a multiple of 8"), "layers": (3, 2, 3, 2, "of the network"),
+    "grpo-steps": (60, 3, 4, 1, "GRPO steps"), "prompts": (16, 4, 4, 1, "prompts a GRPO step"),
+    "rollouts": (8, 4, 4, 4, "rollouts a prompt"), "grpo-lr": (5e-5, "GRPO learning rate"),
+    "adam-eps": (1e-8, "of GRPO's AdamW"), "rollout-temperature": (1.0, "also the likelihood's"),
+    "fraction": (0.25, "of all tokens"), "updates-per-batch": (1, "above 1: a ratio and its clip"),
+    "clip-low": (0.2, "the ratio is kept above 1 less this"), "clip-high": (0.2, "below 1 plus it"),
     "problems": (400, 32, 32, 2, "test problems for greedy accuracy"),
     "trap-problems": (64, 8, 8, 1, "test problems for pass@k"),
     "samples": (32, 8, 8, 2, "completions a problem for pass@k")}
+CHOICES = {
+    "arm": (ARMS, "what act 4 trains by: " + "; ".join(f"{a}: {ARMS[a][3]}" for a in ARMS)),
+    "positions": (["all", "top_entropy", "random"], "a --fraction: the least certain, or any"),
+    "advantage": (["std", "none", "leave_one_out"], "GRPO's, Dr. GRPO's, RLOO's"),
+    "loss-norm": (["token", "sequence", "constant"], "what divides the loss: see grpo_loss"),
+    "grpo-schedule": (["linear", "constant"], "the rate falls to zero, or (the paper's) stays")}
 SHAPE = dict(n_merges=1792, prompt_length=112, completion_length=128)    # GSM8K's canvas
 TRAP = [Decoder(order, block_length=block, temperature=0.6) for order, block in
         [("left_to_right", None), ("confidence", None), ("confidence", 8),
@@ -46,8 +54,9 @@ GREEDY = [Decoder(), Decoder("confidence"), Decoder("confidence", block_length=8
     Decoder("top_probability", select, value) for select, value in
     [("threshold", 0.9), ("entropy_bound", 0.1), ("k", 2), ("k", 4)]]
 WATCHED = {"left_to_right": GREEDY[0], "confidence": GREEDY[1], "threshold": GREEDY[3]}
-TABLES = {"log": ["stage", "step", "loss", "tokens_per_second", "reward", "signal", "entropy",
-                  *WATCHED, "seconds"], "results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS}
+TABLES = {"results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS, "log": [
+    *"stage step loss tokens_per_second reward signal entropy length clipped seconds".split(),
+    *WATCHED]}
 STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
 
 def show_task(args, task):
@@ -108,7 +117,8 @@ def pretrain(args, task):
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
             log(args, "base", step + 1, loss=loss, tokens_per_second=speed, seconds=seconds)
     save_checkpoint(f"{args.out}/base.pt", model, task.describe(), stage="base", seed=args.seed)
-    Path(args.out, "justgrpo.pt").unlink(missing_ok=True)       # of another base
+    for arm in ARMS:
+        Path(args.out, f"{arm}.pt").unlink(missing_ok=True)     # of another base
     probe(args, task, model.eval())
     return model
 
@@ -197,46 +207,68 @@ def crossing(lead):     # a sentence; lead: k -> how far left to right is ahead 
         text += f"; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)"
     return text + "."
 
-def justgrpo(args, task, model):        # arXiv 2601.15165, section 3; the steps are in grpo.py
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.grpo_lr, weight_decay=0.0)
-    generator = torch.Generator().manual_seed(args.seed)
-    Q, G, L = args.prompts, args.rollouts, task.completion_length
-    bar, start = tqdm(range(args.grpo_steps), desc="JustGRPO"), time.time()
-    validate(args, task, model, 0)
-    for step in bar:
-        first = args.seed * STRIDE + STRIDE // 2 + step * Q     # of the toy's, not seen before
-        problems = [p for p in task.problems("train", first, Q) for _ in range(G)]
-        prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (Q*G, P)
-        rollout = generate(model, prompt, L, Decoder("left_to_right", temperature=1.0),
-                           lambda: torch.rand(Q * G, L, generator=generator))
-        reward = torch.tensor([task.reward(task.text(tokens), p["answer"]) for tokens, p in
-                               zip(rollout.tokens.cpu(), problems)]).view(Q, G)
-        advantage = advantages(reward).to(args.device)                                  # (Q, G)
-        loss = 0.0
-        for piece in grpo_loss(model, prompt, rollout.tokens, rollout.rank, advantage.flatten()):
-            piece.backward()        # a few canvases at a time; gradients add up
-            loss += piece.item()
-        if advantage.any():         # without signal, Adam would still move, on momentum alone
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.param_groups[0]["lr"] = args.grpo_lr * (1 - step / args.grpo_steps)
-            optimizer.step()
-        optimizer.zero_grad()
-        row = {"reward": reward.mean(), "signal": advantage.any(1).float().mean(),
-               "entropy": rollout.entropy[rollout.rank < L].mean()}
-        bar.set_postfix_str(", ".join(f"{name} {value:.3f}" for name, value in row.items()))
-        log(args, "justgrpo", step + 1, loss=loss, seconds=time.time() - start, **row)
-        if (step + 1) % 5 == 0 or step + 1 == args.grpo_steps:
-            validate(args, task, model, step + 1)
-    save_checkpoint(f"{args.out}/justgrpo.pt", model, task.describe(), stage="justgrpo",
-                    seed=args.seed)
-
 def validate(args, task, model, step):  # parallel decoders suffer first from large steps
     problems = task.held_out("validation", min(128, args.problems))
     row = {name: evaluate(model, task, problems, decoder)["correct"].mean()
            for name, decoder in WATCHED.items()}
     tqdm.write(f"  after {step:2d} steps, on {len(problems)} validation problems: "
                + ", ".join(f"{name} {v:.3f}" for name, v in row.items()))
-    log(args, "validation", step, **row)
+    return row
+
+def rollouts(args):     # the arm's decoder
+    block, temperature = args.rollout_block_length, args.rollout_temperature
+    return Decoder(*ARMS[args.arm][:2], block_length=block, temperature=temperature)
+
+def grpo(args, task, model, watch=validate):    # arXiv 2601.15165, section 3, in any arm's orders
+    optimizer = torch.optim.AdamW(model.parameters(), eps=args.adam_eps, weight_decay=0.0)
+    kind, generator = ARMS[args.arm][2], torch.Generator().manual_seed(args.seed)
+    Q, G, L, seconds = args.prompts, args.rollouts, task.completion_length, 0.0
+    how = {"temperature": args.rollout_temperature,
+           "lcr_block": (args.rollout_block_length or L) if kind == "exact" else None}
+    log(args, args.arm, 0, **watch(args, task, model, 0))
+    for step in (bar := tqdm(range(args.grpo_steps), desc=args.arm)):
+        start, loss, clipped = time.time(), 0.0, []
+        first = args.seed * STRIDE + STRIDE // 2 + step * Q     # of the toy's, not seen before
+        problems = [p for p in task.problems("train", first, Q) for _ in range(G)]
+        prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (Q*G, P)
+        rollout = generate(model, prompt, L, rollouts(args),
+                           lambda: torch.rand(Q * G, L, generator=generator))
+        reward = torch.tensor([task.reward(task.text(tokens), p["answer"]) for tokens, p in
+                               zip(rollout.tokens.cpu(), problems)])                    # (Q*G,)
+        advantage = advantages(reward.view(Q, G), args.advantage)                       # (Q, G)
+        length = text_length(rollout.tokens, task.eos_id)                               # (Q*G,)
+        *what, scale = asked(kind, prompt, rollout.tokens, rollout.rank, length, task.mask_id,
+                             generator=generator)
+        if args.positions != "all":
+            scale = choose(args.positions, args.fraction, rollout.entropy, scale, generator)
+        if kind == "diffusion":     # no advantage, no likelihood: the right texts are learned
+            what = [x[reward.to(x.device) > 0] for x in (prompt, rollout.tokens)]
+        old = log_prob_table(model, *what, **how) if args.updates_per_batch > 1 else None
+        left = 1 - step / args.grpo_steps if args.grpo_schedule == "linear" else 1
+        optimizer.param_groups[0]["lr"] = args.grpo_lr * left
+        for _ in range(args.updates_per_batch):
+            pieces = [diffusion_loss(model, *what, *draw_masks(len(what[0]), L, generator))
+                      ] if kind == "diffusion" else grpo_loss(
+                model, *what, advantage.flatten().repeat(len(scale) // (Q * G)).to(args.device),
+                scale=scale, norm=args.loss_norm, old=old, clip=(args.clip_low, args.clip_high),
+                clipped=clipped, **how)
+            for piece in pieces if len(what[0]) else ():
+                piece.backward()        # a few canvases at a time; gradients add up
+                loss += piece.item()
+            if any(p.grad is not None for p in model.parameters()):
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()        # not without signal: Adam would move on momentum alone
+            optimizer.zero_grad()
+        row = {"reward": reward.mean(), "signal": advantage.any(1).float().mean(),
+               "entropy": rollout.entropy[rollout.rank < L].mean(), "length": length.float().mean()}
+        bar.set_postfix_str(", ".join(f"{name} {value:.3f}" for name, value in row.items()))
+        row["clipped"] = torch.cat(clipped).float().mean() if clipped else 0
+        seconds += time.time() - start
+        if (step + 1) % 5 == 0 or step + 1 == args.grpo_steps:
+            row |= watch(args, task, model, step + 1)
+        log(args, args.arm, step + 1, loss=loss, seconds=seconds, **row)
+    save_checkpoint(f"{args.out}/{args.arm}.pt", model, task.describe(), stage=args.arm,
+                    seed=args.seed)
 
 def compare(args, before, after):       # on the same problems: paired differences
     table = []
@@ -250,8 +282,7 @@ def compare(args, before, after):       # on the same problems: paired differenc
                       *(f"{measures['tokens_per_evaluation']:.2f}" for measures in (was, now))])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE", "after",
                  "tokens/NFE", "after"], table)
-    print(f"  {len(then)} problems. Look at the parallel decoders: no rollout had their order."
-          "\n  (A base that jumps to its answer needs few evaluations: compare tokens/NFE.)")
+    print(f"  {len(then)} problems. A jump to the answer has a small NFE: compare tokens/NFE.")
 
 def record(args, name, rows):           # every finished row is on disk at once
     path = f"{args.out}/{name}.csv"
@@ -267,6 +298,9 @@ def parse_flags(argv):
     add("--out", default="out", help="folder for checkpoints and tables")
     add("--stage", default="all", choices=["pretrain", "trap", "grpo", "all"],
         help="one act only; the later ones go on from the files in --out, pretrain starts anew")
+    for name, (choices, text) in CHOICES.items():
+        add(f"--{name}", default=[*choices][0], choices=choices, help=text)
+    add("--rollout-block-length", type=int, help="rollouts finish blocks of so many tokens")
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")
     add("--data", help="train on this GSM8K file (JSON lines) instead of the toy")
     add("--test", help="and test on this one")
@@ -275,18 +309,34 @@ def parse_flags(argv):
         add(f"--{name}", type=type(default), default=default, help=text)
     early, _ = parser.parse_known_args(argv)
     case = bool(early.quick) + 2 * bool(early.data)
-    parser.set_defaults(**{name.replace("-", "_"): row[case] for name, row in FLAGS.items()})
+    parser.set_defaults(**{k.replace("-", "_"): v[case if v[2:] else 0] for k, v in FLAGS.items()})
     return parser, parser.parse_args(argv)
+
+def check(parser, args):    # act 4's flags: what means nothing together
+    order, _, kind, _ = ARMS[args.arm]
+    for names, meant, reason in (
+            ("rollout_block_length", order != "left_to_right", "left to right has no blocks"),
+            ("fraction", args.positions != "all", "--positions all takes every token"),
+            ("clip_low clip_high", args.updates_per_batch > 1, "in the only update of a batch the "
+             "ratio is 1, and no clip acts (see --updates-per-batch)"),
+            ("advantage loss_norm positions updates_per_batch", kind != "diffusion",
+             "arm rejection has no advantage, no ratio and pretraining's loss")):
+        for name in names.split():
+            if not meant and getattr(args, name) != parser.get_default(name):
+                raise ValueError(f"--{name.replace('_', '-')} means nothing here: {reason}")
 
 def prepare(args, task):        # what a user can get wrong, before any work; -> task, model or None
     args.device = pick_device(args.device)
-    if bad := [f for f in FLAGS if not 0 < getattr(args, f.replace("-", "_")) < float("inf")]:
-        raise ValueError(f"--{bad[0]} must be above 0")
+    if bad := [f for f in FLAGS if not 0 < getattr(args, f.replace("-", "_")) < float("inf")
+               or f == "fraction" and args.fraction > 1]:
+        raise ValueError(f"--{bad[0]} must be above 0" + " and at most 1" * (bad[0] == "fraction"))
     if args.width % 8:
         raise ValueError(f"--width {args.width} is not a multiple of 8 (4 heads of an even size)")
     if bool(args.data) != bool(args.test):
         raise ValueError("--data and --test go together: GSM8K's training file and its test file")
     task = task or (GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Toy())
+    if (rollouts(args).block_length or 0) > task.completion_length:
+        raise ValueError(f"--rollout-block-length is at most {task.completion_length}")
     for split in SPLITS:
         task.problem(split, 0)      # ValueError: no row is left, or all of them are too long
     model, base = None, f"{args.out}/base.pt"
@@ -297,8 +347,8 @@ def prepare(args, task):        # what a user can get wrong, before any work; ->
                              "and its --data and --test, if any")
     Path(args.out).mkdir(parents=True, exist_ok=True)
     def is_mine(row):           # this stage writes it anew
-        of_base, t = row["stage"] == "base", row.get("temperature")
-        return of_base and t == "0.6" if args.stage == "trap" else not of_base or t == "0.0"
+        t = row.get("temperature") if row["stage"] == "base" else None
+        return t == "0.6" if args.stage == "trap" else t == "0.0" or row["stage"] == args.arm
     for name in TABLES:         # fails now, if it must; old rows go with the old base
         path = Path(args.out, f"{name}.csv")
         rows = read_csv(path) if model and path.exists() else []
@@ -315,12 +365,12 @@ def run(args, task, model):             # the four acts; -> seconds of each
         trap(args, task, model, "base")
         seconds["trap"] = time.time() - start
     if args.stage in ("grpo", "all"):
-        print("\n== Act 4: JustGRPO ==")
+        print(f"\n== Act 4: reinforcement learning, {args.arm} ({ARMS[args.arm][3]}) ==")
         before = measure_all(args, task, model, "base", GREEDY, args.problems)
-        justgrpo(args, task, model)
-        compare(args, before, measure_all(args, task, model, "justgrpo", GREEDY, args.problems))
-        trap(args, task, model, "justgrpo")
-        seconds["JustGRPO"] = time.time() - start
+        grpo(args, task, model)
+        compare(args, before, measure_all(args, task, model, args.arm, GREEDY, args.problems))
+        trap(args, task, model, args.arm)
+        seconds[args.arm] = time.time() - start
     return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
 
 def summarize(args, seconds):           # a later stage adds its seconds to the earlier ones'
@@ -334,7 +384,7 @@ def summarize(args, seconds):           # a later stage adds its seconds to the 
         indent=1).encode())
     try:
         from experiments.progress import draw
-        draw(args.out)
+        draw(args.out, args.arm)
     except ImportError:
         print("progress.png is not drawn: matplotlib is not installed")
 
@@ -342,6 +392,7 @@ def main(argv=None, task=None):         # task: a data.Task of your own instead 
     parser, args = parse_flags(argv)
     try:
         try:
+            check(parser, args)
             task, model = prepare(args, task)
         except ValueError as error:     # later on, it would be a mistake of ours
             parser.error(str(error))
@@ -357,7 +408,7 @@ def main(argv=None, task=None):         # task: a data.Task of your own instead 
           "\nThis was --quick: everything ran, its numbers mean little." * args.quick)
     test = f" --data {args.test}" if args.data else ""
     if args.stage in ("all", "grpo") and task.name in ("toy", "gsm8k"):     # what sample.py knows
-        print(f"Next: python sample.py --watch --checkpoint {args.out}/justgrpo.pt{test}")
+        print(f"Next: python sample.py --watch --checkpoint {args.out}/{args.arm}.pt{test}")
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ from eval_gsm8k import read_csv  # noqa: E402
 STYLES = "-o", "--s", "-.^", ":d", ":x"     # to be told apart in black and white
 
 
-def draw(folder):
+def draw(folder, arm="justgrpo"):
     """Left: pass@k of the base, by order. Right: greedy accuracy during RL, validation problems."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -27,12 +27,13 @@ def draw(folder):
         name = curve[0] + (f", blocks of {curve[1]}" if curve[1] else "")
         left.semilogx(k, value, style, label=name, base=2)
         left.fill_between(k, low, high, alpha=0.15)
-    rows = [r for r in read_csv(f"{folder}/log.csv") if r["stage"] == "validation"]
+    rows = [r for r in read_csv(f"{folder}/log.csv")        # stage validation: of older runs
+            if r["threshold"] and r["stage"] in (arm, "validation")]
     for name, style in zip(("left_to_right", "confidence", "threshold"), STYLES):
         x, y = ([float(r[c]) for r in rows] for c in ("step", name))
         right.plot(x, y, style, label=name)
     left.set(xlabel="k", ylabel="pass@k at T=0.6", title="The base, by order (95 % intervals)")
-    right.set(xlabel="JustGRPO step", ylabel="greedy accuracy", title="Trained left to right")
+    right.set(xlabel="RL step", ylabel="greedy accuracy", title=f"Trained by {arm}")
     for axis in (left, right):
         if axis.lines:
             axis.legend()

@@ -252,7 +252,8 @@ def test_only_terms_whose_exact_weight_is_zero_are_dropped_and_all_of_them(seed,
     if fine:    # partial credit, in steps that floats can't hold
         reward = (reward + torch.arange(reward.numel()).view_as(reward) % 3) / 10
     with torch.no_grad():
-        pieces = log_probs(tiny_model(), prompt, completion, rank, advantages(reward).flatten())
+        pieces = log_probs(tiny_model(), prompt, completion, rank,
+                           advantages(reward).flatten()[:, None].expand(rank.shape))
         kept = {(int(b), int(i)) for row, position, _ in pieces for b, i in zip(row, position)}
     exact = exact_weights(prompt, completion, rank, reward)
     if fine:    # the float 0.1 + 0.2 is no fraction of ten: what is within rounding of 0 is 0

@@ -9,6 +9,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -27,6 +28,7 @@ import model
 import sample
 import train
 from data import Task, Toy, load_task, make_tokenizer
+from grpo import ARMS
 from model import load_checkpoint
 
 torch.set_num_threads(1)
@@ -169,7 +171,8 @@ def test_the_paired_gain_is_the_difference_of_the_two_accuracies(story):
 def test_the_log_has_a_row_for_every_step_that_matters(story):
     log = read(story[0] / "log.csv")
     assert list(log[0])[:3] == ["stage", "step", "loss"]
-    grpo = [r for r in log if r["stage"] == "justgrpo"]
+    before, *grpo = [r for r in log if r["stage"] == "justgrpo"]
+    assert before["step"] == "0" and before["reward"] == "" != before["confidence"]
     assert [r["step"] for r in grpo] == ["1", "2"]
     assert all(0 <= float(r[c]) <= 1 for r in grpo for c in ("reward", "signal"))
     assert any(float(r["signal"]) > 0 for r in grpo)
@@ -235,6 +238,66 @@ def test_stages_one_at_a_time_give_what_one_run_gives(story, tmp_path):
     for name in ("results.csv", "measures.csv"):
         again, once = (sorted(read(f / name), key=key) for f in (tmp_path, story[0]))
         assert again == once, name
+
+
+ARM_FLAGS = {"justgrpo": [], "confidence": ["--rollout-block-length", "8"], "one_step": [
+    "--updates-per-batch", "2"], "elbo": ["--positions", "top_entropy"], "random": [
+    "--advantage", "none", "--loss-norm", "sequence"], "mismatch": ["--positions", "random"],
+    "confidence_exact": ["--rollout-block-length", "8", "--rollout-temperature", "0.7"]}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_trains_in_the_one_loop_beside_the_others(arm, story, tmp_path):
+    folder = shutil.copytree(story[0], tmp_path / "out")
+    flags = [*TINY, "--stage", "grpo", "--arm", arm, *ARM_FLAGS.get(arm, [])]
+    with no_matplotlib():
+        status, out, err = run(train.main, *flags, "--out", folder, task=Coin())
+    assert status == 0, err
+    assert f"{arm}.pt" in out or "Next" not in out
+    before, after = weights(folder / "base.pt"), weights(folder / f"{arm}.pt")
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+    assert all(w.isfinite().all() for w in after.values())
+    for name in ("results", "measures", "log"):
+        rows, old = read(folder / f"{name}.csv"), read(story[0] / f"{name}.csv")
+        count = {s: sum(r["stage"] == s for r in rows) for s in ("base", "justgrpo", arm)}
+        assert count["base"] == sum(r["stage"] == "base" for r in old)      # none lost, none twice
+        assert count["justgrpo"] == count[arm] == sum(r["stage"] == "justgrpo" for r in old)
+    log = [r for r in read(folder / "log.csv") if r["stage"] == arm]
+    assert any(float(r["signal"]) > 0 for r in log[1:])
+    assert all(float(r["clipped"]) == 0 for r in log[1:]) or "--updates-per-batch" in flags
+    again = shutil.copytree(story[0], tmp_path / "again")       # the same seed, the same weights
+    with no_matplotlib():
+        run(train.main, *flags, "--out", again, task=Coin())
+    assert (folder / f"{arm}.pt").read_bytes() == (again / f"{arm}.pt").read_bytes()
+
+
+def test_several_updates_move_further_are_clipped_and_the_share_is_logged(story, tmp_path):
+    def moved(*flags):
+        folder = shutil.copytree(story[0], tmp_path / "-".join(["out", *flags]))
+        with no_matplotlib():
+            status, _, err = run(train.main, *TINY, "--stage", "grpo", *flags, "--out", folder,
+                                 task=Coin())
+        assert status == 0, err
+        log = [float(r["clipped"]) for r in read(folder / "log.csv") if r["clipped"]]
+        return weights(folder / "justgrpo.pt"), max(log)
+    once, _ = moved()
+    free, none = moved("--updates-per-batch", "4", "--clip-low", "0.99", "--clip-high", "1e9")
+    tight, some = moved("--updates-per-batch", "4", "--clip-low", "0.01", "--clip-high", "0.01")
+    assert none == 0 < some <= 0.75         # of the four updates the first has ratio 1
+    assert not torch.equal(once["wte.weight"], free["wte.weight"])
+    assert not torch.equal(free["wte.weight"], tight["wte.weight"])
+
+
+def test_a_schedule_that_stays_is_the_falling_one_in_the_first_step_only(story, tmp_path):
+    found = {}
+    for schedule, steps in itertools.product(("linear", "constant"), ("1", "2")):
+        folder = shutil.copytree(story[0], tmp_path / f"{schedule}{steps}")
+        with no_matplotlib():
+            run(train.main, *TINY, "--stage", "grpo", "--grpo-schedule", schedule, "--grpo-steps",
+                steps, "--out", folder, task=Coin())
+        found[schedule, steps] = weights(folder / "justgrpo.pt")["wte.weight"]
+    assert torch.equal(found["linear", "1"], found["constant", "1"])
+    assert not torch.equal(found["linear", "2"], found["constant", "2"])
 
 
 def test_the_picture_is_drawn_where_matplotlib_is_installed(story, tmp_path):
@@ -571,10 +634,24 @@ def test_a_bad_file_of_problems_is_refused_with_file_and_line(kind, checkpoint, 
     (["--device", "abacus"], ["abacus"]),
     (["--st", "trap"], ["--st"]),       # no abbreviations: --st is --stage today, --steps tomorrow
     (["extra"], ["extra"]),
+    (["--arm", "ppo"], ["ppo", "justgrpo", "rejection"]),
+    (["--rollout-block-length", "8"], ["--rollout-block-length", "left to right"]),
+    (["--arm", "rejection", "--rollout-block-length", "8"], ["left to right"]),
+    (["--arm", "confidence", "--rollout-block-length", "0"], ["block length", "0"]),
+    (["--arm", "confidence", "--rollout-block-length", "23"], ["--rollout-block-length", "22"]),
+    (["--fraction", "0.5"], ["--fraction", "--positions"]),
+    (["--positions", "random", "--fraction", "1.5"], ["--fraction", "1"]),
+    (["--clip-low", "0.1"], ["--clip-low", "ratio is 1", "--updates-per-batch"]),
+    (["--clip-high", "0.3"], ["--clip-high", "ratio is 1"]),
+    *[(["--arm", "rejection", *flags], [flags[0], "rejection"]) for flags in (
+        ["--advantage", "none"], ["--loss-norm", "constant"], ["--updates-per-batch", "2"],
+        ["--positions", "random"])],
     *[([flag, value], [flag]) for flag in (
         "--steps --batch --width --layers --grpo-steps --prompts --rollouts --problems "
-        "--trap-problems --samples").split() for value in ("0", "-1", "x", "1.5")],
-    *[([flag, value], [flag]) for flag in ("--lr", "--grpo-lr")
+        "--trap-problems --samples --updates-per-batch").split()
+      for value in ("0", "-1", "x", "1.5")],
+    *[([flag, value], [flag]) for flag in ("--lr", "--grpo-lr", "--adam-eps",
+                                           "--rollout-temperature")
       for value in ("0", "-1", "x", "nan", "inf")],
 ], ids=lambda x: " ".join(x)[:60])
 def test_training_flags_that_mean_nothing_are_refused_before_anything_is_written(flags, about,
@@ -666,7 +743,9 @@ def test_the_hash_is_that_of_gsm8ks_test_file():
 
 PROMISED = {
     "train.py": "--out --data --test --quick --stage --seed --device --dtype --steps --batch "
-                "--width --layers --grpo-steps --prompts --rollouts --grpo-lr",
+                "--width --layers --grpo-steps --prompts --rollouts --grpo-lr --arm --positions "
+                "--rollout-block-length --fraction --updates-per-batch --clip-low --clip-high "
+                "--advantage --loss-norm",
     "sample.py": "--checkpoint --index --prompt --watch --order --select --block-length "
                  "--temperature --samples",
     "eval_gsm8k.py": "--checkpoint --data --download --limit --order --select --block-length "

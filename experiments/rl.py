@@ -1,0 +1,164 @@
+"""Runs of train.py's RL loop, watched: made once, kept in out/rl, one to five minutes each.
+
+    python experiments/rl.py                            all that the experiments need: half a day
+    python experiments/rl.py --only curves --seeds 0    those of one experiment and seed
+
+A script of this folder makes the runs that it needs and lacks. Every few steps a run is measured:
+four greedy decoders on test problems, and what its rollouts contain, in its own order at its own
+temperature, on validation problems (none of them is trained on). Counted are forward evaluations:
+one a row and state, as the published loops run them but up to end-of-text (`evaluations`), and the
+distinct canvases that really ran (`states`). The seconds are those of training alone."""
+import argparse
+import copy
+import functools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import train
+from eval_gsm8k import evaluate, read_csv, write_csv
+from experiments.bases import load
+from model import load_checkpoint
+from sample import Decoder
+
+GREEDY = {**train.WATCHED, "entropy_bound": Decoder("top_probability", "entropy_bound")}
+KEY = ["variant", "seed", "arm", "options", "step"]
+CONTENT = ["reward", "signal", "length", "all_steps", "right_all", "some_steps", "right_some",
+           "no_steps", "right_none", "malformed", "entropy_fork", "entropy_other"]
+COLUMNS = [*KEY, "base", "seconds", "evaluations", "states", "clipped", *GREEDY,
+           *(f"nfe_{name}" for name in GREEDY), *(f"validation_{name}" for name in GREEDY),
+           "n_problems", *CONTENT, "n_rollouts"]
+WATCHED_AT = 0, 5, 10, 20, 40, 60
+
+@dataclass(frozen=True)
+class Run:
+    """An arm, from a base (variant, seed), with train.py's flags in options."""
+    arm: str
+    seed: int
+    options: str = ""
+    variant: str = "default"
+    watched: tuple = WATCHED_AT
+
+    def folder(self, runs, quick):
+        name = " ".join([self.arm, *self.options.split()]).replace("--", "")
+        return Path(runs, f"{self.variant}-{'quick' if quick else self.seed}", name)
+
+class Spy:
+    """Counts what the loop runs, and takes no part in it."""
+    def __init__(self, model):
+        self.evaluations = self.states = 0
+        self.hook = model.register_forward_hook(self.count)
+        self.counting = True
+    def count(self, model, inputs, output):
+        self.states += len(inputs[0]) * self.counting
+    def generate(self, *args):
+        sample = self.real["generate"](*args)
+        self.evaluations += int(sample.nfe.sum())
+        return sample
+    def grpo_loss(self, model, prompt, completion, rank, advantage, scale=None, **how):
+        self.evaluations += states_a_row(rank, scale)
+        return self.real["grpo_loss"](model, prompt, completion, rank, advantage, scale=scale,
+                                      **how)
+    def log_prob_table(self, model, prompt, completion, rank, **how):
+        self.evaluations += states_a_row(rank, (rank >= 0) & (rank < rank.shape[1]))
+        return self.real["log_prob_table"](model, prompt, completion, rank, **how)
+    def diffusion_loss(self, model, prompt, *args):
+        self.evaluations += len(prompt)
+        return self.real["diffusion_loss"](model, prompt, *args)
+    def __enter__(self):
+        names = "generate", "grpo_loss", "log_prob_table", "diffusion_loss"
+        self.real = {name: getattr(train, name) for name in names}
+        self.patches = [patch.object(train, name, getattr(self, name)) for name in names]
+        for p in self.patches:
+            p.start()
+        return self
+    def __exit__(self, *_):
+        self.hook.remove()
+        for p in self.patches:
+            p.stop()
+
+def states_a_row(rank, scale):      # of a row, as many states as its terms have different ranks
+    return sum(len(row[has > 0].unique()) for row, has in zip(rank, scale))
+
+@functools.lru_cache(1)
+def greedy_of_base(weights, load_it, n):
+    model, task, _ = load_it()
+    return greedy(model, task, "test", n)
+
+def greedy(model, task, split, n):      # -> name: accuracy, nfe
+    problems = task.held_out(split, n)
+    found = {name: evaluate(model, task, problems, d) for name, d in GREEDY.items()}
+    return {name: (round(float(r["correct"].mean()), 4), round(r["nfe"], 3))
+            for name, r in found.items()}
+
+def content(model, task, decoder, n, seed):
+    """What rollouts contain: n problems x 8."""
+    problems = task.held_out("validation", n)
+    result = evaluate(model, task, problems, decoder, 8, seed)
+    right = result["correct"].flatten()
+    steps = np.array([len(task.tokenizer.encode_ordinary(text)) for texts in result["texts"]
+                      for text in texts])
+    written = np.array([text.count("->") for texts in result["texts"] for text in texts])
+    kinds = {"all": written >= task.n_steps, "none": written == 0}
+    kinds["some"] = ~kinds["all"] & ~kinds["none"]
+    row = {"reward": right.mean(), "n_rollouts": len(right), "length": steps.mean() + 1,
+           "signal": ((0 < result["correct"].mean(1)) & (result["correct"].mean(1) < 1)).mean()}
+    for kind, column in (("all", "all_steps"), ("some", "some_steps"), ("none", "no_steps")):
+        row[column] = kinds[kind].mean()
+        row[f"right_{kind}"] = right[kinds[kind]].mean() if kinds[kind].any() else ""
+    for name in ("malformed", "entropy_fork", "entropy_other"):
+        top, bottom = (part.sum() for part in result["measures"][name])
+        row[name] = top / bottom if bottom else ""
+    return {k: v if v == "" else round(float(v), 4) for k, v in row.items()}
+
+def train_run(bases, runs, run, quick=False):
+    """-> the rows of a run: read, if it is there, else made."""
+    folder = run.folder(runs, quick)
+    path = folder / "rows.csv"
+    if path.exists():
+        return [r for r in read_csv(path) if quick or int(r["step"]) in run.watched]
+    model, task, weights = load(bases, run.variant, run.seed, quick)
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = ["--device", "cpu", "--seed", str(run.seed), "--arm", run.arm, "--out", str(folder),
+             *run.options.split()]
+    parser, args = train.parse_flags(flags + ["--quick", "--grpo-steps", "5"] * quick)
+    args.device = "cpu"
+    train.check(parser, args)
+    write_csv(folder / "log.csv", train.TABLES["log"], [])
+    n, rows, base, model = 16 if quick else 400, [], model, copy.deepcopy(model)
+    spy = Spy(model)
+
+    def watch(args, task, model, step):
+        if step not in run.watched and step != args.grpo_steps:
+            return {}
+        spy.counting = False
+        found = (greedy(model, task, "test", n) if step else
+                 greedy_of_base(weights, lambda: (base, task, weights), n))
+        row = {"variant": run.variant, "seed": run.seed, "arm": run.arm, "options": run.options,
+               "step": step, "base": weights, "n_problems": n, "evaluations": spy.evaluations,
+               "states": spy.states, **{k: v for k, (v, _) in found.items()},
+               **{f"nfe_{k}": v for k, (_, v) in found.items()}}
+        if step == args.grpo_steps:
+            row |= {f"validation_{k}": v
+                    for k, (v, _) in greedy(model, task, "validation", n).items()}
+        rows.append(row | content(model, task, train.rollouts(args), n // 4 if quick else 64,
+                                  run.seed))
+        spy.counting = True
+        return {}
+    with spy:
+        train.grpo(args, task, model, watch)
+    log = {r["step"]: r for r in read_csv(folder / "log.csv")}
+    for row in rows:
+        row |= {"seconds": log[str(row["step"])]["seconds"],
+                "clipped": log[str(row["step"])]["clipped"]}
+    write_csv(path, COLUMNS, rows)
+    return train_run(bases, runs, run, quick)
+
+def trained(bases, runs, run, quick=False):     # -> the model of a run, its task
+    train_run(bases, runs, run, quick)
+    return load_checkpoint(run.folder(runs, quick) / f"{run.arm}.pt")[0], load(
+        bases, run.variant, run.seed, quick)[1]
