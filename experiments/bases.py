@@ -34,7 +34,13 @@ VARIANTS = {    # name: task, pretraining steps, seeds; fixed before any order w
     # number, how many next values seed 0 gets right: .7 to .8, before any order was measured.
     "early-direct-0": (Toy(direct=0, skip=0), 300, SEEDS),
     "early": (Toy(), 500, SEEDS),
-    "sudoku": (Sudoku(), 1300, SEEDS)}
+    # The default one with 300 steps more: as many seconds as JustGRPO's 60 take.
+    "longer": (Toy(), 1600, SEEDS),
+    "sudoku": (Sudoku(), 1300, SEEDS),
+    # RL's edge: how strong a base is against how often its texts jump (.65 after 500: `early`).
+    "direct-80": (Toy(direct=0.8), 1300, SEEDS),
+    **{f"edge-{direct}-{steps}": (Toy(direct=direct / 100), steps, SEEDS)
+       for direct in (25, 50, 65, 80) for steps in (350, 500, 700) if (direct, steps) != (65, 500)}}
 PROBES = ["masked_nll", *(f"next_value_{s}" for s in range(8)), *(f"go_on_{s}" for s in range(8)),
           *(f"answer_in_head_{s}" for s in range(9))]
 COLUMNS = ["variant", "seed", "base", "steps", *PROBES]

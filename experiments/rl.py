@@ -1,14 +1,11 @@
 """Runs of train.py's RL loop, watched: made once, kept in out/rl, one to five minutes each.
 
-    python experiments/rl.py                            all that the experiments need: half a day
-    python experiments/rl.py --only curves --seeds 0    those of one experiment and seed
-
-A script of this folder makes the runs that it needs and lacks. Every few steps a run is measured:
+A script of this folder makes the runs that it needs and lacks, with one thread each if told so:
+OMP_NUM_THREADS=1, two scripts side by side. Every few steps a run is measured:
 four greedy decoders on test problems, and what its rollouts contain, in its own order at its own
 temperature, on validation problems (none of them is trained on). Counted are forward evaluations:
 one a row and state, as the published loops run them but up to end-of-text (`evaluations`), and the
 distinct canvases that really ran (`states`). The seconds are those of training alone."""
-import argparse
 import copy
 import functools
 import sys
@@ -19,9 +16,13 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import torch
 import train
-from eval_gsm8k import evaluate, read_csv, write_csv
+from tqdm import tqdm
+from eval_gsm8k import evaluate, print_table, read_csv, write_csv
+from experiments import rows as trap
 from experiments.bases import load
+from grpo import log_prob_table, log_probs
 from model import load_checkpoint
 from sample import Decoder
 
@@ -29,7 +30,10 @@ GREEDY = {**train.WATCHED, "entropy_bound": Decoder("top_probability", "entropy_
 KEY = ["variant", "seed", "arm", "options", "step"]
 CONTENT = ["reward", "signal", "length", "all_steps", "right_all", "some_steps", "right_some",
            "no_steps", "right_none", "malformed", "entropy_fork", "entropy_other"]
-COLUMNS = [*KEY, "base", "seconds", "evaluations", "states", "clipped", *GREEDY,
+# far_hash: P(####) where it stands in a text with every step, on a canvas that is still empty.
+# forks_trained, forks: share of forks among the terms trained on so far, and among all terms.
+COLUMNS = [*KEY, "base", "seconds", "evaluations", "states", "clipped", "far_hash",
+           "forks_trained", "forks", *GREEDY,
            *(f"nfe_{name}" for name in GREEDY), *(f"validation_{name}" for name in GREEDY),
            "n_problems", *CONTENT, "n_rollouts"]
 WATCHED_AT = 0, 5, 10, 20, 40, 60
@@ -48,11 +52,14 @@ class Run:
         return Path(runs, f"{self.variant}-{'quick' if quick else self.seed}", name)
 
 class Spy:
-    """Counts what the loop runs, and takes no part in it."""
-    def __init__(self, model):
+    """Counts what the loop runs. With kl, it also adds what train.py does not have: kl times
+    GRPO's estimate of the divergence from the base (2402.03300, eq. 4), at every term."""
+    def __init__(self, model, task, kl=0.0):
         self.evaluations = self.states = 0
+        self.forks = np.zeros(4)        # forks, terms: of those trained on; and of all
         self.hook = model.register_forward_hook(self.count)
-        self.counting = True
+        self.counting, self.task = True, task
+        self.kl, self.base = kl, copy.deepcopy(model)
     def count(self, model, inputs, output):
         self.states += len(inputs[0]) * self.counting
     def generate(self, *args):
@@ -61,8 +68,15 @@ class Spy:
         return sample
     def grpo_loss(self, model, prompt, completion, rank, advantage, scale=None, **how):
         self.evaluations += states_a_row(rank, scale)
-        return self.real["grpo_loss"](model, prompt, completion, rank, advantage, scale=scale,
-                                      **how)
+        forks, terms = self.task.forks(completion), (rank >= 0) & (rank < rank.shape[1])
+        self.forks += [int(x.sum()) for x in (forks & (scale > 0), scale > 0, forks & terms, terms)]
+        yield from self.real["grpo_loss"](model, prompt, completion, rank, advantage, scale=scale,
+                                          **how)
+        if self.kl:
+            reference = log_prob_table(self.base, prompt, completion, rank)
+            for row, i, logp in log_probs(model, prompt, completion, rank, scale):
+                gap = reference[row, i] - logp
+                yield self.kl * (gap.exp() - gap - 1).sum() / (scale > 0).sum()
     def log_prob_table(self, model, prompt, completion, rank, **how):
         self.evaluations += states_a_row(rank, (rank >= 0) & (rank < rank.shape[1]))
         return self.real["log_prob_table"](model, prompt, completion, rank, **how)
@@ -115,22 +129,35 @@ def content(model, task, decoder, n, seed):
         row[name] = top / bottom if bottom else ""
     return {k: v if v == "" else round(float(v), 4) for k, v in row.items()}
 
+def share(part, whole):
+    return round(part / whole, 4) if whole else ""
+
+@torch.no_grad()
+def far_hash(model, task, n):
+    prompt = task.prompts([p["question"] for p in task.held_out("validation", n)])
+    empty = torch.full((len(prompt), task.completion_length), task.mask_id)
+    logits = model(torch.cat([prompt, empty], 1))[:, task.prompt_length
+                                                  + task.fork_position(task.n_steps)]
+    return float(logits.softmax(-1)[:, task.hash_id].mean())
+
 def train_run(bases, runs, run, quick=False):
     """-> the rows of a run: read, if it is there, else made."""
     folder = run.folder(runs, quick)
     path = folder / "rows.csv"
     if path.exists():
-        return [r for r in read_csv(path) if quick or int(r["step"]) in run.watched]
+        return [{**r, "seconds": r["seconds"] or "0", "clipped": r["clipped"] or "0"}
+                for r in read_csv(path) if quick or int(r["step"]) in run.watched]
     model, task, weights = load(bases, run.variant, run.seed, quick)
     folder.mkdir(parents=True, exist_ok=True)
+    options, _, kl = run.options.partition("kl=")       # the one that train.py does not have
     flags = ["--device", "cpu", "--seed", str(run.seed), "--arm", run.arm, "--out", str(folder),
-             *run.options.split()]
+             *options.split()]
     parser, args = train.parse_flags(flags + ["--quick", "--grpo-steps", "5"] * quick)
     args.device = "cpu"
     train.check(parser, args)
     write_csv(folder / "log.csv", train.TABLES["log"], [])
     n, rows, base, model = 16 if quick else 400, [], model, copy.deepcopy(model)
-    spy = Spy(model)
+    spy = Spy(model, task, float(kl or 0))
 
     def watch(args, task, model, step):
         if step not in run.watched and step != args.grpo_steps:
@@ -140,7 +167,9 @@ def train_run(bases, runs, run, quick=False):
                  greedy_of_base(weights, lambda: (base, task, weights), n))
         row = {"variant": run.variant, "seed": run.seed, "arm": run.arm, "options": run.options,
                "step": step, "base": weights, "n_problems": n, "evaluations": spy.evaluations,
-               "states": spy.states, **{k: v for k, (v, _) in found.items()},
+               "states": spy.states, "far_hash": round(far_hash(model, task, n), 4),
+               "forks_trained": share(*spy.forks[:2]), "forks": share(*spy.forks[2:]),
+               **{k: v for k, (v, _) in found.items()},
                **{f"nfe_{k}": v for k, (_, v) in found.items()}}
         if step == args.grpo_steps:
             row |= {f"validation_{k}": v
@@ -162,3 +191,53 @@ def trained(bases, runs, run, quick=False):     # -> the model of a run, its tas
     train_run(bases, runs, run, quick)
     return load_checkpoint(run.folder(runs, quick) / f"{run.arm}.pt")[0], load(
         bases, run.variant, run.seed, quick)[1]
+
+def parse_flags(name, description):
+    return trap.parse_flags(name, description, folder="rl",
+                            runs=("out/rl", "folder of the RL runs; those missing are made"))
+
+def run_key(row):
+    return tuple(str(row[name]) for name in ("variant", "seed", "arm", "options"))
+
+def collect(args, runs):
+    """-> the rows of these runs, as read from the CSV; what is not there is trained, and written as
+    soon as it is."""
+    rows = read_csv(args.csv) if Path(args.csv).exists() else []
+    wanted = {run_key(vars(run)): run for run in runs}
+    for key, run in (bar := tqdm(wanted.items(), desc="runs")):
+        if key not in map(run_key, rows):
+            bar.set_postfix_str(" ".join(key))
+            rows += train_run(args.bases, args.runs, run, args.quick)
+            write_csv(args.csv, COLUMNS, rows)
+    return [r for r in rows if run_key(r) in wanted]
+
+def run(name, description, runs, tables, draw):
+    """An experiment: train what is missing, print its tables, draw its figure if asked to."""
+    args = parse_flags(name, description)
+    rows = collect(args, runs(args.seeds))
+    for table in tables:
+        print_table(*table(rows, args.seeds))
+    if args.figure:
+        draw(rows, args.seeds, args.figure)
+
+def of(rows, run):      # -> its rows, one a watched step
+    found = [r for r in rows if run_key(r) == run_key(vars(run))]
+    if not found:
+        raise ValueError(f"no rows of {run}")
+    return found
+
+def each(values, form="{:.3f}"):        # of the seeds
+    return "; ".join(form.format(float(v)) if v != "" else "none" for v in values)
+
+def gather(args, columns, cells, how):
+    """-> rows, as read from the CSV, of these cells (dicts); those not there are how(cell)."""
+    rows = read_csv(args.csv) if Path(args.csv).exists() else []
+    def has(row, cell):
+        return all(row[name] == str(value) for name, value in cell.items())
+    for cell in (bar := tqdm(cells, desc="rows")):
+        if not any(has(row, cell) for row in rows):
+            bar.set_postfix_str(" ".join(map(str, cell.values())))
+            rows.append({k: str(v) for k, v in (cell | how(cell)).items()})
+            write_csv(args.csv, columns, rows)
+    rows = read_csv(args.csv)
+    return [next(row for row in rows if has(row, cell)) for cell in cells]

@@ -53,16 +53,20 @@ class Cell:
     def __post_init__(self):
         self.arm = self.arm or str(self.decoder)
 
-def parse_flags(name, description, argv=None):      # argv: the command line's, unless given
-    """The flags of every experiment. --quick has its own file, so that its rows stay apart."""
+def parse_flags(name, description, argv=None, folder="trap", **more):
+    """The flags of every experiment; argv: the command line's, unless given; more: flag = (default,
+    help). --quick has its own file, so that its rows stay apart."""
     parser = argparse.ArgumentParser(description=description, usage=argparse.SUPPRESS,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    add("--csv", default=f"assets/trap/{name}.csv", help="rows; what is there is not measured anew")
+    add("--csv", default=f"assets/{folder}/{name}.csv",
+        help="rows; what is there is not measured anew")
     add("--figure", help="draw the rows to this file (needs matplotlib)")
     add("--bases", default="out/bases", help="folder of the base models; those missing are made")
     add("--seeds", nargs="+", type=int, default=list(SEEDS), help="of the bases")
     add("--quick", action="store_true", help="one small base, 16 problems: a look, not a result")
+    for flag, (default, text) in more.items():
+        add(f"--{flag}", default=default, help=text)
     args = parser.parse_args(argv)
     if args.quick:
         args.seeds = args.seeds[:1]

@@ -55,7 +55,7 @@ class Sized(torch.nn.Module):
         return answer
 
 def rl_step(model, task, n_rollouts, length):
-    """One step of train.justgrpo: rollouts, rewards, loss with gradients. 16 prompts."""
+    """One step of train.grpo: rollouts, rewards, loss with gradients. 16 prompts."""
     problems = [p for p in task.problems("train", 9_000_000, 16) for _ in range(n_rollouts)]
     prompt = task.prompts([p["question"] for p in problems]).to(model.base.cos.device)
     generator = torch.Generator().manual_seed(0)

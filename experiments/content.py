@@ -1,0 +1,95 @@
+"""RL experiment 2: where the arms go, and why. What do their rollouts contain?
+
+    python experiments/content.py --figure assets/rl/content.png
+
+It reads the rows of curves.py: seconds.
+
+A policy gradient makes likelier what is right more often than the rest. So, before any training,
+the rollouts say where an arm will go: it learns to write steps only if it writes some, and if the
+texts that have them are right more often. The push to write is the covariance of "every step is
+written" and the reward: share of such texts x (their reward - the mean reward)."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from experiments import curves, rl
+from experiments.curves import CONTENDERS, contender
+from experiments.rl import each
+from experiments.rows import panels, save, spearman
+
+# One arm for each way to roll out.
+ORDERS = {"left to right": "justgrpo", "LCR, one block": "confidence",
+          "LCR, blocks of 8": "confidence, blocks of 8", "TPP, one block": "top_probability",
+          "TPP with fork selection": "fork", "random": "random"}
+
+def number(row, column):        # a share of nothing is nothing
+    return float(row[column] or 0)
+
+def push(row):
+    return number(row, "all_steps") * (number(row, "right_all") - number(row, "reward"))
+
+def base_table(rows, seeds):
+    """What rollouts at T=1 contain before training: share of texts, and how many are right."""
+    out = []
+    for order, name in ORDERS.items():
+        for seed in seeds:
+            row = rl.of(rows, contender(name, seed))[0]
+            out.append([order, seed, *(f"{float(row[share]):.2f}" + (
+                f" ({float(row[right]):.2f})" if row[right] else "") for share, right in (
+                ("all_steps", "right_all"), ("some_steps", "right_some"),
+                ("no_steps", "right_none"))), f"{float(row['reward']):.3f}",
+                f"{float(row['signal']):.2f}", f"{push(row):+.4f}"])
+    return ["rollouts", "seed", "every step (right)", "some", "none", "reward", "signal",
+            "push to write"], out
+
+def end_table(rows, seeds):
+    """The same after training, at each arm's best rate."""
+    out = []
+    for name in CONTENDERS:
+        mine = curves.last(rows, name, curves.best(rows, name, seeds), seeds)
+        out.append([name, *(each((r[c] for r in mine), "{:.2f}") for c in (
+            "all_steps", "right_all", "no_steps", "right_none", "reward", "signal", "length",
+            "entropy_fork"))])
+    return ["arm", "every step", "right", "none", "right", "reward", "signal", "length",
+            "entropy at forks"], out
+
+def predicted(rows, seeds):     # of every arm with its own likelihood: push before, steps after
+    pairs = []
+    for name in CONTENDERS:
+        for seed in seeds:
+            one = rl.of(rows, contender(name, seed))
+            pairs.append((push(one[0]), number(one[-1], "all_steps")))
+    return pairs
+
+def push_table(rows, seeds):
+    """Does the push before training say who writes every step after it? Rank correlation."""
+    x, y = zip(*predicted(rows, seeds))
+    return ["runs", "rank correlation of the push and the share of full texts at the end"], [
+        [len(x), f"{spearman(x, y):.2f}"]]
+
+TABLES = [base_table, end_table, push_table]
+
+def draw(rows, seeds, path):
+    """train.py's learning rate. Solid: every step is written; dashed: none."""
+    figure, axes = panels(5, n_rows=-(-len(CONTENDERS) // 5), width=2.6, height=2.2)
+    for axis, name in zip(np.concatenate(axes), CONTENDERS):
+        for seed, color in zip(seeds, ("black", "tab:red", "tab:blue")):
+            one = rl.of(rows, contender(name, seed))
+            x = [int(r["step"]) for r in one]
+            axis.plot(x, [float(r["all_steps"]) for r in one], "-o", color=color, markersize=2,
+                      linewidth=1, label=f"seed {seed}: every step")
+            axis.plot(x, [float(r["no_steps"]) for r in one], "--s", color=color, markersize=2,
+                      linewidth=1, label=f"seed {seed}: none")
+        axis.set_title(name, fontsize=8)
+        axis.set_ylim(-0.03, 1.03)
+    axes[0][0].legend(fontsize=5)
+    for axis in axes[-1]:
+        axis.set_xlabel("step", fontsize=8)
+    for row in axes:
+        row[0].set_ylabel("share of rollouts", fontsize=8)
+    save(figure, path)
+
+if __name__ == "__main__":
+    rl.run("curves", "What the arms' rollouts contain.", curves.runs, TABLES, draw)

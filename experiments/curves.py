@@ -1,0 +1,96 @@
+"""RL experiment 1: learning curves of all arms, three learning rates each.
+
+    python experiments/curves.py --figure assets/rl/curves.png
+
+From the committed rows: seconds. Without them: six hours on one core, and the bases.
+
+Every arm has the same problems, rollouts and steps, and the same three learning rates. The best is
+chosen on validation problems: the highest mean accuracy of three greedy decoders, over the seeds,
+after the last step. What is shown is measured on test problems."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import train
+from experiments import rl
+from experiments.rl import Run, each
+from experiments.rows import STYLES, panels, save
+from grpo import ARMS
+
+RATES = "--grpo-lr 1.5e-5", "", "--grpo-lr 1.5e-4"      # "": train.py's, 5e-5
+BLOCKS = "--rollout-block-length 8"
+# Published rollouts have blocks: LCR's come also in blocks of 8, nearest to 32 of 256.
+CONTENDERS = {arm: (arm, "") for arm in ARMS} | {
+    f"{arm}, blocks of 8": (arm, BLOCKS)
+    for arm, (order, *_) in ARMS.items() if order == "confidence"}
+DECODERS = [*train.WATCHED]
+
+def joined(*options):
+    return " ".join(filter(None, options))
+
+def contender(name, seed, rate=""):
+    arm, block = CONTENDERS[name]
+    return Run(arm, seed, joined(rate, block))
+
+def runs(seeds):
+    return [contender(name, seed, rate) for rate in RATES for name in CONTENDERS for seed in seeds]
+
+def last(rows, name, rate, seeds):
+    return [rl.of(rows, contender(name, seed, rate))[-1] for seed in seeds]
+
+def validation(rows, name, rate, seeds):
+    return np.mean([[float(r[f"validation_{d}"]) for d in DECODERS]
+                    for r in last(rows, name, rate, seeds)])
+
+def best(rows, name, seeds):    # -> the rate chosen
+    return max(RATES, key=lambda rate: validation(rows, name, rate, seeds))
+
+def lr(rate):
+    return f"{train.parse_flags(rate.split())[1].grpo_lr:g}"
+
+def table(rows, seeds):
+    """The last step: every arm at every rate, the chosen one marked."""
+    out = []
+    for name in CONTENDERS:
+        chosen = best(rows, name, seeds)
+        for rate in RATES:
+            mine = last(rows, name, rate, seeds)
+            out.append([name, lr(rate) + " *" * (rate == chosen),
+                        f"{validation(rows, name, rate, seeds):.3f}",
+                        *(each(r[d] for r in mine) for d in rl.GREEDY),
+                        *(f"{np.mean([float(r[c]) for r in mine]):,.0f}"
+                          for c in ("seconds", "evaluations", "states"))])
+    return ["arm", "learning rate", "validation", *rl.GREEDY, "seconds", "evaluations",
+            "states run"], out
+
+TABLES = [table]
+
+def draw(rows, seeds, path):
+    """At each arm's best rate: means over seeds; the bars are from the least to the most."""
+    axes_of = {"step": "step", "seconds": "seconds", "evaluations": "forward evaluations, a row "
+               "and state", "states": "distinct states run"}
+    figure, axes = panels(len(axes_of), n_rows=len(DECODERS), width=3.6, height=2.6)
+    for row, decoder in zip(axes, DECODERS):
+        for axis, (x, label) in zip(row, axes_of.items()):
+            for i, name in enumerate(ARMS):
+                rate = best(rows, name, seeds)
+                mine = [rl.of(rows, contender(name, seed, rate)) for seed in seeds]
+                xs = np.mean([[float(r[x]) for r in one] for one in mine], 0)
+                ys = np.array([[float(r[decoder]) for r in one] for one in mine])
+                style = STYLES[i % len(STYLES)] | (dict(marker="+", color="tab:pink")
+                                                   if i >= len(STYLES) else {})
+                axis.errorbar(xs, ys.mean(0), [ys.mean(0) - ys.min(0), ys.max(0) - ys.mean(0)],
+                              label=name, markersize=3, linewidth=1.1, elinewidth=0.4, **style)
+            if x != "step":
+                axis.set_xscale("symlog", linthresh=10 if x == "seconds" else 10000)
+            axis.set_title(f"greedy, {decoder}", fontsize=8)
+        row[0].set_ylabel("accuracy")
+    for axis, label in zip(axes[-1], axes_of.values()):
+        axis.set_xlabel(label, fontsize=8)
+    axes[0][0].legend(fontsize=5)
+    save(figure, path)
+
+if __name__ == "__main__":
+    rl.run("curves", "Learning curves of every arm.", runs, TABLES, draw)

@@ -1,0 +1,67 @@
+"""RL experiment 6a: when JustGRPO fails, too long or too fast.
+
+    python experiments/erosion.py --figure assets/rl/erosion.png
+
+From the committed rows: seconds. Without them: four hours on one core, and the bases.
+
+Five learning rates, falling to zero or constant; and, constant, Adam's eps at 1e-4 (then vanishing
+gradients no longer make steps of full size) and a KL term of .03 against the base. Watched besides
+the decoders: P(####) on an empty canvas at the place where full texts have it, which no rollout
+from left to right ever asks for."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from experiments import rl
+from experiments.rl import Run, each
+from experiments.rows import STYLES, panels, save
+
+RATES = "2e-5", "5e-5", "1e-4", "2e-4", "4e-4"
+WAYS = {"falling": "", "constant": "--grpo-schedule constant",
+        "constant, eps 1e-4": "--grpo-schedule constant --adam-eps 1e-4",
+        "constant, KL .03": "--grpo-schedule constant kl=.03"}
+WATCHED_AT = 0, 5, 10, 15, 20, 30, 40, 50, 60
+
+def one(rate, way, seed):
+    return Run("justgrpo", seed, f"--grpo-lr {rate} {WAYS[way]}".strip(), watched=WATCHED_AT)
+
+def runs(seeds):
+    return [one(rate, way, seed) for way in WAYS for rate in RATES for seed in seeds]
+
+def table(rows, seeds):
+    """The last step; and the best that a parallel decoder ever was."""
+    out = []
+    for way in WAYS:
+        for rate in RATES:
+            mine = [rl.of(rows, one(rate, way, seed)) for seed in seeds]
+            out.append([way, rate, *(each(r[-1][d] for r in mine) for d in rl.GREEDY),
+                        *(each(max(float(x[d]) for x in r) for r in mine)
+                          for d in ("threshold", "entropy_bound")),
+                        *(each((r[at]["far_hash"] for r in mine), "{:.2f}") for at in (0, -1))])
+    return ["schedule", "rate", *rl.GREEDY, "threshold, at best", "entropy bound, at best",
+            "P(#### far) before", "after"], out
+
+TABLES = [table]
+
+def draw(rows, seeds, path):
+    """Means of the seeds."""
+    shown = ["left_to_right", "confidence", "threshold", "entropy_bound", "far_hash"]
+    figure, axes = panels(len(shown), n_rows=len(WAYS), width=2.6, height=2.2)
+    for line, way in zip(axes, WAYS):
+        for axis, column in zip(line, shown):
+            for i, rate in enumerate(RATES):
+                mine = [rl.of(rows, one(rate, way, seed)) for seed in seeds]
+                x = [int(r["step"]) for r in mine[0]]
+                y = [sum(float(m[j][column]) for m in mine) / len(mine) for j in range(len(x))]
+                axis.plot(x, y, label=rate, linewidth=1, markersize=2.5, **STYLES[i])
+            axis.set_title(f"{column}; {way}", fontsize=7)
+            axis.set_ylim(-0.03, 1.03)
+        line[0].set_ylabel("mean of seeds", fontsize=7)
+    for axis in axes[-1]:
+        axis.set_xlabel("step", fontsize=8)
+    axes[0][0].legend(fontsize=5)
+    save(figure, path)
+
+if __name__ == "__main__":
+    rl.run("erosion", "JustGRPO, too long or too fast.", runs, TABLES, draw)

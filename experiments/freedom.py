@@ -1,0 +1,70 @@
+"""RL experiment 3: how much freedom is too much? Accuracy after RL by the rollouts' block length.
+
+    python experiments/freedom.py --figure assets/rl/freedom.png
+
+From the committed rows: seconds. Without them: two hours on one core, and the bases.
+
+Arm `confidence` in blocks of 1 (which is left to right: justgrpo), 2, 4, 8, 16, and one block of
+all 22 places, three learning rates each, the best chosen as in curves.py."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from experiments import rl
+from experiments.curves import DECODERS, RATES, joined, lr
+from experiments.rl import Run, each
+from experiments.rows import STYLES, panels, save
+
+BLOCK_LENGTHS = 1, 2, 4, 8, 16, 22
+
+def of_length(length, seed, rate=""):
+    if length == 1:
+        return Run("justgrpo", seed, rate)
+    return Run("confidence", seed, joined(rate, f"--rollout-block-length {length}" * (length < 22)))
+
+def runs(seeds):
+    return [of_length(length, seed, rate) for rate in RATES for length in BLOCK_LENGTHS
+            for seed in seeds]
+
+def last(rows, length, rate, seeds):
+    return [rl.of(rows, of_length(length, seed, rate))[-1] for seed in seeds]
+
+def best(rows, length, seeds):
+    return max(RATES, key=lambda rate: np.mean([[float(r[f"validation_{d}"]) for d in DECODERS]
+                                                for r in last(rows, length, rate, seeds)]))
+
+def table(rows, seeds):
+    out = []
+    for length in BLOCK_LENGTHS:
+        rate = best(rows, length, seeds)
+        first = [rl.of(rows, of_length(length, seed))[0] for seed in seeds]
+        mine = last(rows, length, rate, seeds)
+        out.append([length, lr(rate), *(each(r[d] for r in mine) for d in DECODERS),
+                    *(each((r[c] for r in rows_), "{:.2f}") for rows_, c in (
+                        (first, "reward"), (first, "all_steps"), (mine, "reward"),
+                        (mine, "all_steps")))])
+    return ["block length", "best rate", *DECODERS, "reward before", "every step before",
+            "reward", "every step"], out
+
+TABLES = [table]
+
+def draw(rows, seeds, path):
+    figure, axes = panels(len(DECODERS), width=3.4, height=3)
+    for axis, decoder in zip(axes, DECODERS):
+        for i, seed in enumerate(seeds):
+            y = [float(last(rows, length, best(rows, length, seeds), [seed])[0][decoder])
+                 for length in BLOCK_LENGTHS]
+            axis.plot(range(len(y)), y, label=f"seed {seed}", markersize=4, **STYLES[i])
+            before = float(rl.of(rows, of_length(1, seed))[0][decoder])
+            axis.axhline(before, color=STYLES[i]["color"], linewidth=0.6, linestyle=":")
+        axis.set_xticks(range(len(BLOCK_LENGTHS)), BLOCK_LENGTHS)
+        axis.set_xlabel("block length of the rollouts")
+        axis.set_title(f"greedy, {decoder}; dotted: before", fontsize=8)
+    axes[0].set_ylabel("accuracy after RL")
+    axes[0].legend(fontsize=7)
+    save(figure, path)
+
+if __name__ == "__main__":
+    rl.run("freedom", "RL by the block length of LCR's rollouts.", runs, TABLES, draw)

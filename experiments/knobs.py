@@ -1,0 +1,63 @@
+"""RL experiment 9: JustGRPO's knobs, one at a time.
+
+    python experiments/knobs.py --figure assets/rl/knobs.png
+
+From the committed rows: seconds. Without them: two hours on one core, and the bases. Every batch
+has 128 rollouts, whatever the size of a group."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from experiments import rl
+from experiments.rl import Run, each
+from experiments.rows import panels, save
+
+SETTINGS = {
+    "as it is: groups of 8, T 1, std, token": "",
+    "groups of 4": "--prompts 32 --rollouts 4", "groups of 16": "--prompts 8 --rollouts 16",
+    "groups of 32": "--prompts 4 --rollouts 32",
+    "advantage none (Dr. GRPO)": "--advantage none",
+    "advantage leave one out (RLOO)": "--advantage leave_one_out",
+    "norm sequence (GRPO)": "--loss-norm sequence",
+    "norm constant (Dr. GRPO)": "--loss-norm constant",
+    "2 updates, clip .2": "--updates-per-batch 2", "4 updates, clip .2": "--updates-per-batch 4",
+    "4 updates, clip .2 to .28": "--updates-per-batch 4 --clip-high .28",
+    "4 updates, no clip": "--updates-per-batch 4 --clip-low 1e9 --clip-high 1e9",
+    "rollouts at T .6": "--rollout-temperature .6",
+    "rollouts at T 1.3": "--rollout-temperature 1.3"}
+
+def runs(seeds):
+    return [Run("justgrpo", seed, options) for options in SETTINGS.values() for seed in seeds]
+
+def table(rows, seeds):
+    out = []
+    for name, options in SETTINGS.items():
+        mine = [rl.of(rows, Run("justgrpo", seed, options)) for seed in seeds]
+        out.append([name, *(each(one[1][d] for one in mine) for d in ("left_to_right",
+                                                                      "confidence")),
+                    *(each(one[-1][d] for one in mine) for d in rl.GREEDY),
+                    each((one[-1]["clipped"] for one in mine), "{:.3f}"),
+                    each((one[-1]["seconds"] for one in mine), "{:.0f}")])
+    return ["knob", "left to right at step 5", "confidence at step 5", *rl.GREEDY, "clipped",
+            "seconds"], out
+
+TABLES = [table]
+
+def draw(rows, seeds, path):
+    figure, axes = panels(len(rl.GREEDY), width=2.4, height=4)
+    for axis, decoder in zip(axes, rl.GREEDY):
+        for y, options in enumerate(SETTINGS.values()):
+            for seed, marker in zip(seeds, "os^"):
+                one = rl.of(rows, Run("justgrpo", seed, options))
+                axis.plot(float(one[-1][decoder]), -y, marker, color="black", markersize=4)
+                axis.plot(float(one[1][decoder]), -y, marker, color="gray", markersize=4,
+                          fillstyle="none")
+        axis.set_title(decoder, fontsize=8)
+        axis.grid(axis="y", linewidth=0.3)
+    axes[0].set_yticks([-y for y in range(len(SETTINGS))], SETTINGS, fontsize=6)
+    axes[0].set_xlabel("greedy accuracy at step 5 (open), 60", fontsize=7)
+    save(figure, path)
+
+if __name__ == "__main__":
+    rl.run("knobs", "JustGRPO's knobs, one at a time.", runs, TABLES, draw)

@@ -1,0 +1,89 @@
+"""RL experiment 4, second part: is it still a diffusion model?
+
+    python experiments/still.py --figure assets/rl/still.png
+
+From the committed rows: seconds. Without them: half an hour on one core, and curves.py's runs.
+
+On held-out problems, with all steps written: the masked NLL at several mask rates; infilling (the
+answer and some steps are given, the others to be filled in: their exact probability, with what is
+given at rank -1); greedy decoding in random order; and how far apart random orders are in what they
+give the same text. Also the NLL of the texts that pretraining saw, most of which jump."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from eval_gsm8k import evaluate
+from experiments import trained
+from experiments.rl import each
+from experiments.rows import STYLES, panels, save
+from experiments.tables import pick
+from grpo import log_prob_table
+from model import diffusion_loss
+from sample import Decoder
+
+RATES = 0.15, 0.3, 0.5, 0.7, 0.9, 1.0
+COLUMNS = ["seed", "model", *(f"nll_{r:g}" for r in RATES), *(f"mix_nll_{r:g}" for r in RATES),
+           "infill_logp", "infill_right", "random_order", "left_to_right_logp", "random_logp",
+           "order_spread", "n_problems"]
+
+@torch.no_grad()
+def measure(model, task, n):
+    problems = task.held_out("validation", n)
+    prompt = task.prompts([p["question"] for p in problems])
+    full = task.completions([task.solution(p, task.n_steps) for p in problems])        # (n, L)
+    mixed, L = task.completions([p["solution"] for p in problems]), full.shape[1]
+    row = {"n_problems": n}
+    for name, text in ("nll", full), ("mix_nll", mixed):
+        for rate in RATES:      # masked to exactly this rate in expectation, nats a masked token
+            hidden = torch.rand(4 * n, L, generator=torch.Generator().manual_seed(0)) < rate
+            t = hidden.float().mean().expand(4 * n)
+            row[f"{name}_{rate:g}"] = float(diffusion_loss(
+                model, prompt.repeat(4, 1), text.repeat(4, 1), t, hidden))
+    # Given: the first two steps, the last two, and the answer; to be filled in: two in the middle.
+    position = torch.arange(L)
+    gap = (position >= task.fork_position(2)) & (position < task.fork_position(4))
+    fill = log_prob_table(model, prompt, full, torch.where(gap, position, -1).expand(n, L)).sum(1)
+    row |= {"infill_logp": float(fill.mean()), "infill_right": float((fill.exp() > 0.5).float()
+                                                                     .mean())}
+    row["random_order"] = float(evaluate(model, task, task.held_out("test", n), Decoder("random"))[
+        "correct"].mean())
+    orders = torch.rand(8 * n, L, generator=torch.Generator().manual_seed(1)).argsort(1)
+    logp = log_prob_table(model, prompt.repeat(8, 1), full.repeat(8, 1), orders).sum(1).view(8, n)
+    forward = log_prob_table(model, prompt, full, position.expand(n, L)).sum(1)
+    return row | {"left_to_right_logp": float(forward.mean()), "random_logp": float(logp.mean()),
+                  "order_spread": float(logp.std(0).mean())}
+
+def how(args):
+    def one(cell):
+        model, task = trained.load(args, cell["model"], cell["seed"])
+        return {k: round(v, 4) for k, v in measure(model, task, 16 if args.quick else 400).items()}
+    return one
+
+def table(rows, seeds):
+    names = ["nll_0.15", "nll_0.5", "nll_0.9", "mix_nll_0.5", "infill_logp", "infill_right",
+             "random_order", "left_to_right_logp", "random_logp", "order_spread"]
+    return ["model", *names], [[model, *(each(pick(rows, seed=s, model=model)[c] for s in seeds)
+                                         for c in names)] for model in trained.MODELS]
+
+TABLES = [table]
+
+def draw(rows, seeds, path):
+    figure, axes = panels(2, width=5, height=3.6)
+    for axis, name, title in zip(axes, ("nll", "mix_nll"), ("texts with every step",
+                                                            "texts as in pretraining")):
+        for i, model in enumerate(trained.MODELS[:2] + trained.MODELS[2:9]):
+            y = np.mean([[float(pick(rows, seed=s, model=model)[f"{name}_{r:g}"]) for r in RATES]
+                         for s in seeds], 0)
+            axis.plot(RATES, y, label=model, linewidth=1.1, markersize=3, **STYLES[i])
+        axis.set_yscale("log")
+        axis.set_xlabel("share of masked tokens")
+        axis.set_title(f"{title}: NLL a masked token, mean of seeds", fontsize=8)
+    axes[0].set_ylabel("nats")
+    axes[0].legend(fontsize=6)
+    save(figure, path)
+
+if __name__ == "__main__":
+    trained.run("still", "Is it still a diffusion model?", COLUMNS, how, TABLES, draw)
