@@ -40,7 +40,7 @@ WATCHED_AT = 0, 5, 10, 20, 40, 60
 
 @dataclass(frozen=True)
 class Run:
-    """An arm, from a base (variant, seed), with train.py's flags in options."""
+    """An arm, from a base (variant, seed); options: flags of train.py, and words of Spy's."""
     arm: str
     seed: int
     options: str = ""
@@ -52,16 +52,19 @@ class Run:
         return Path(runs, f"{self.variant}-{'quick' if quick else self.seed}", name)
 
 class Spy:
-    """Counts what the loop runs. With kl, it also adds what train.py does not have: kl times
-    GRPO's estimate of the divergence from the base (2402.03300, eq. 4), at every term."""
-    def __init__(self, model, task, kl=0.0):
+    """Counts what the loop runs. And it adds what train.py does not have: kl times GRPO's estimate
+    of the divergence from the base (2402.03300, eq. 4), at every term; and another share of masked
+    prompt tokens for arm one_step."""
+    def __init__(self, model, task, kl=0.0, prompt_mask=0.15):
         self.evaluations = self.states = 0
         self.forks = np.zeros(4)        # forks, terms: of those trained on; and of all
         self.hook = model.register_forward_hook(self.count)
         self.counting, self.task = True, task
-        self.kl, self.base = kl, copy.deepcopy(model)
+        self.kl, self.prompt_mask, self.base = kl, prompt_mask, copy.deepcopy(model)
     def count(self, model, inputs, output):
         self.states += len(inputs[0]) * self.counting
+    def asked(self, *args, **how):
+        return self.real["asked"](*args, prompt_mask=self.prompt_mask, **how)
     def generate(self, *args):
         sample = self.real["generate"](*args)
         self.evaluations += int(sample.nfe.sum())
@@ -84,7 +87,7 @@ class Spy:
         self.evaluations += len(prompt)
         return self.real["diffusion_loss"](model, prompt, *args)
     def __enter__(self):
-        names = "generate", "grpo_loss", "log_prob_table", "diffusion_loss"
+        names = "generate", "asked", "grpo_loss", "log_prob_table", "diffusion_loss"
         self.real = {name: getattr(train, name) for name in names}
         self.patches = [patch.object(train, name, getattr(self, name)) for name in names]
         for p in self.patches:
@@ -149,15 +152,16 @@ def train_run(bases, runs, run, quick=False):
                 for r in read_csv(path) if quick or int(r["step"]) in run.watched]
     model, task, weights = load(bases, run.variant, run.seed, quick)
     folder.mkdir(parents=True, exist_ok=True)
-    options, _, kl = run.options.partition("kl=")       # the one that train.py does not have
+    words = run.options.split()
+    own = {k: float(v) for k, _, v in (word.partition("=") for word in words if "=" in word)}
     flags = ["--device", "cpu", "--seed", str(run.seed), "--arm", run.arm, "--out", str(folder),
-             *options.split()]
+             *(word for word in words if "=" not in word)]
     parser, args = train.parse_flags(flags + ["--quick", "--grpo-steps", "5"] * quick)
     args.device = "cpu"
     train.check(parser, args)
     write_csv(folder / "log.csv", train.TABLES["log"], [])
     n, rows, base, model = 16 if quick else 400, [], model, copy.deepcopy(model)
-    spy = Spy(model, task, float(kl or 0))
+    spy = Spy(model, task, **own)
 
     def watch(args, task, model, step):
         if step not in run.watched and step != args.grpo_steps:

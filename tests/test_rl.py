@@ -109,6 +109,15 @@ def test_the_kl_term_is_zero_at_the_base_and_grpos_estimate_elsewhere():
         assert total(other) == pytest.approx(expected, rel=1e-4) and expected > 1e-3
 
 
+def test_the_share_of_the_prompt_that_one_step_masks_can_be_set():
+    prompt = torch.ones(50, 40, dtype=torch.long)
+    args = "one_step", prompt, prompt, 0 * prompt, torch.full((50,), 40), 3
+    for share in (0.0, 0.15, 1.0):
+        with rl.Spy(small_model(), None, prompt_mask=share):
+            masked = train.asked(*args, generator=None)[0] == 3
+        assert masked.float().mean().item() == pytest.approx(share, abs=0.05)
+
+
 def test_what_rollouts_contain_by_hand(monkeypatch):
     problem = TASK.problem("test", 0)
     full, two, none = (TASK.solution(problem, n) for n in (6, 2, 0))
@@ -155,7 +164,8 @@ def test_every_arm_has_the_same_number_of_runs_and_none_is_twice():
                                             for r in m.runs([0])}))
 def test_the_options_of_every_run_mean_something(options):
     arm = "confidence" if "block" in options else "justgrpo"
-    train.check(*train.parse_flags(["--arm", arm, *options.split()]))
+    words = [word for word in options.split() if "=" not in word]
+    train.check(*train.parse_flags(["--arm", arm, *words]))
 
 
 def test_bits_keep_their_zeros():
