@@ -211,8 +211,7 @@ def validate(args, task, model, step):  # parallel decoders suffer first from la
     problems = task.held_out("validation", min(128, args.problems))
     row = {name: evaluate(model, task, problems, decoder)["correct"].mean()
            for name, decoder in WATCHED.items()}
-    tqdm.write(f"  after {step:2d} steps, on {len(problems)} validation problems: "
-               + ", ".join(f"{name} {v:.3f}" for name, v in row.items()))
+    tqdm.write(f"  step {step}, validation: " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
     return row
 
 def rollouts(args):     # the arm's decoder
@@ -232,27 +231,27 @@ def grpo(args, task, model, watch=validate):    # arXiv 2601.15165, section 3, i
         problems = [p for p in task.problems("train", first, Q) for _ in range(G)]
         prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (Q*G, P)
         rollout = generate(model, prompt, L, rollouts(args),
-                           lambda: torch.rand(Q * G, L, generator=generator))
+                           lambda: torch.rand(Q * G, L, generator=generator))           # roll out
         reward = torch.tensor([task.reward(task.text(tokens), p["answer"]) for tokens, p in
                                zip(rollout.tokens.cpu(), problems)])                    # (Q*G,)
-        advantage = advantages(reward.view(Q, G), args.advantage)                       # (Q, G)
+        advantage = advantages(reward.view(Q, G), args.advantage)               # judge (Q, G)
         length = text_length(rollout.tokens, task.eos_id)                               # (Q*G,)
         *what, scale = asked(kind, prompt, rollout.tokens, rollout.rank, length, task.mask_id,
-                             generator=generator)
+                             generator=generator)                                       # recompute
         if args.positions != "all":
             scale = choose(args.positions, args.fraction, rollout.entropy, scale, generator)
-        if kind == "diffusion":     # no advantage, no likelihood: the right texts are learned
-            what = [x[reward.to(x.device) > 0] for x in (prompt, rollout.tokens)]
+        each = advantage.flatten().repeat(len(scale) // (Q * G)).to(args.device)
+        right = (reward > 0).to(args.device)
         old = log_prob_table(model, *what, **how) if args.updates_per_batch > 1 else None
         left = 1 - step / args.grpo_steps if args.grpo_schedule == "linear" else 1
         optimizer.param_groups[0]["lr"] = args.grpo_lr * left
         for _ in range(args.updates_per_batch):
-            pieces = [diffusion_loss(model, *what, *draw_masks(len(what[0]), L, generator))
-                      ] if kind == "diffusion" else grpo_loss(
-                model, *what, advantage.flatten().repeat(len(scale) // (Q * G)).to(args.device),
-                scale=scale, norm=args.loss_norm, old=old, clip=(args.clip_low, args.clip_high),
-                clipped=clipped, **how)
-            for piece in pieces if len(what[0]) else ():
+            pieces = grpo_loss(model, *what, each, scale=scale, norm=args.loss_norm, old=old,
+                               clip=(args.clip_low, args.clip_high), clipped=clipped, **how)
+            if kind == "diffusion":     # no advantage, no likelihood: the right texts are learned
+                pieces = [diffusion_loss(model, prompt[right], rollout.tokens[right], *draw_masks(
+                    int(right.sum()), L, generator))] if right.any() else []
+            for piece in pieces:                                                        # push
                 piece.backward()        # a few canvases at a time; gradients add up
                 loss += piece.item()
             if any(p.grad is not None for p in model.parameters()):

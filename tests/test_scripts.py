@@ -271,6 +271,20 @@ def test_every_arm_trains_in_the_one_loop_beside_the_others(arm, story, tmp_path
     assert (folder / f"{arm}.pt").read_bytes() == (again / f"{arm}.pt").read_bytes()
 
 
+@pytest.mark.parametrize("arm", ["justgrpo", "rejection", "elbo"])
+def test_without_a_right_rollout_nothing_moves(arm, story, tmp_path):
+    class Never(Coin):
+        def reward(self, text, answer):
+            return 0.0
+    folder = shutil.copytree(story[0], tmp_path / "out")
+    with no_matplotlib():
+        status, _, err = run(train.main, *TINY, "--stage", "grpo", "--arm", arm, "--out", folder,
+                             task=Never())
+    assert status == 0, err
+    before, after = weights(folder / "base.pt"), weights(folder / f"{arm}.pt")
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
 def test_several_updates_move_further_are_clipped_and_the_share_is_logged(story, tmp_path):
     def moved(*flags):
         folder = shutil.copytree(story[0], tmp_path / "-".join(["out", *flags]))
