@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import grpo
 import numpy as np
 import torch
 import train
@@ -23,7 +24,7 @@ from eval_gsm8k import evaluate, print_table, read_csv, write_csv
 from experiments import rows as trap
 from experiments.bases import load
 from grpo import log_prob_table, log_probs
-from model import load_checkpoint
+from model import draw_masks, load_checkpoint
 from sample import Decoder
 
 GREEDY = {**train.WATCHED, "entropy_bound": Decoder("top_probability", "entropy_bound")}
@@ -53,18 +54,26 @@ class Run:
 
 class Spy:
     """Counts what the loop runs. And it adds what train.py does not have: kl times GRPO's estimate
-    of the divergence from the base (2402.03300, eq. 4), at every term; and another share of masked
-    prompt tokens for arm one_step."""
-    def __init__(self, model, task, kl=0.0, prompt_mask=0.15):
+    of the divergence from the base (2402.03300, eq. 4), at every term; another share of masked
+    prompt tokens for arm one_step; and mask rates from t_from to 1 - t_from for arm elbo."""
+    def __init__(self, model, task, kl=0.0, prompt_mask=0.15, t_from=0.0):
         self.evaluations = self.states = 0
         self.forks = np.zeros(4)        # forks, terms: of those trained on; and of all
         self.hook = model.register_forward_hook(self.count)
         self.counting, self.task = True, task
         self.kl, self.prompt_mask, self.base = kl, prompt_mask, copy.deepcopy(model)
+        self.t_from = t_from
     def count(self, model, inputs, output):
         self.states += len(inputs[0]) * self.counting
     def asked(self, *args, **how):
-        return self.real["asked"](*args, prompt_mask=self.prompt_mask, **how)
+        with patch.object(grpo, "draw_masks", self.draw_masks):
+            return self.real["asked"](*args, prompt_mask=self.prompt_mask, **how)
+    def draw_masks(self, n_rows, length, generator=None):
+        t, is_masked = draw_masks(n_rows, length, generator)
+        if self.t_from:
+            t = self.t_from + (1 - 2 * self.t_from) * t
+            is_masked = torch.rand(n_rows, length, generator=generator) < t[:, None]
+        return t, is_masked
     def generate(self, *args):
         sample = self.real["generate"](*args)
         self.evaluations += int(sample.nfe.sum())

@@ -118,6 +118,20 @@ def test_the_share_of_the_prompt_that_one_step_masks_can_be_set():
         assert masked.float().mean().item() == pytest.approx(share, abs=0.05)
 
 
+def test_the_mask_rates_of_elbo_can_be_kept_from_0_and_1():
+    ids = torch.ones(400, 50, dtype=torch.long)
+    for low in (0.0, 0.2):
+        with rl.Spy(small_model(), None, t_from=low):
+            *_, scale = train.asked("coupled", ids, ids, 0 * ids, torch.full((400,), 50), 3,
+                                    generator=torch.Generator().manual_seed(0))
+        share = 1 / (2 * scale[scale > 0])      # of masks
+        assert share.min().item() == pytest.approx(low, abs=0.02)
+        assert share.max().item() == pytest.approx(1 - low, abs=0.02)
+        hidden = (scale[:400] > 0).float().mean(1)
+        t = torch.where(scale[:400] > 0, 1 / (2 * scale[:400]), 0).amax(1)
+        assert (hidden - t)[t > 0].abs().max() < 0.35        # 5 sigma of 50 draws
+
+
 def test_what_rollouts_contain_by_hand(monkeypatch):
     problem = TASK.problem("test", 0)
     full, two, none = (TASK.solution(problem, n) for n in (6, 2, 0))
@@ -163,7 +177,7 @@ def test_every_arm_has_the_same_number_of_runs_and_none_is_twice():
 @pytest.mark.parametrize("options", sorted({r.options for m in (curves, freedom, fast, knobs)
                                             for r in m.runs([0])}))
 def test_the_options_of_every_run_mean_something(options):
-    arm = "confidence" if "block" in options else "justgrpo"
+    arm = "confidence" if "block" in options else "justgrpo"       # which refuses blocks
     words = [word for word in options.split() if "=" not in word]
     train.check(*train.parse_flags(["--arm", arm, *words]))
 
