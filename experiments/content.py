@@ -8,7 +8,8 @@ A policy gradient makes likelier what is right more often than the rest. So, bef
 the rollouts say where an arm will go: it learns to write steps only if it writes some, and if the
 texts that have them are right more often. The push to write is the covariance of "every step is
 written" and the reward: share of such texts x (their reward - the mean reward). To see whether an
-arm that writes none is stuck or slow, six arms are given three times as many steps."""
+arm that writes none is stuck or slow, six arms are given three times as many steps; and to see
+whether it lacks exploration, LCR's rollouts are drawn at higher temperatures, too."""
 import sys
 from pathlib import Path
 
@@ -30,8 +31,16 @@ LONG = "confidence", "confidence_exact", "one_step", "elbo", "mismatch", "fork"
 def long(arm, seed):
     return Run(arm, seed, "--grpo-steps 180", watched=(0, 20, 60, 100, 140, 180))
 
+HOT = {f"{arm} at T {t}": (arm, f"--rollout-temperature {t}")
+       for arm in ("confidence", "confidence_exact") for t in (1.5, 2.0)}
+
+def hot(name, seed):
+    arm, options = HOT[name]
+    return Run(arm, seed, options)
+
 def runs(seeds):
-    return curves.runs(seeds) + [long(arm, seed) for arm in LONG for seed in seeds]
+    return curves.runs(seeds) + [f(name, seed) for f, names in ((long, LONG), (hot, HOT))
+                                 for name in names for seed in seeds]
 
 def number(row, column):        # a share of nothing is nothing
     return float(row[column] or 0)
@@ -90,7 +99,18 @@ def long_table(rows, seeds):
     return ["arm", *(f"{c} after {n}" for c in ("every step", "left to right", "LCR", "threshold")
                      for n in (60, 180))], out
 
-TABLES = [base_table, end_table, push_table, long_table]
+def hot_table(rows, seeds):
+    out = []
+    for name in HOT:
+        mine = [rl.of(rows, hot(name, seed)) for seed in seeds]
+        out.append([name, *(each((one[at][c] for one in mine), "{:.2f}")
+                            for c in ("all_steps", "right_all", "no_steps", "right_none")
+                            for at in (0, -1)),
+                    *(each(one[-1][d] for one in mine) for d in curves.DECODERS)])
+    return ["rollouts", *(f"{c} {when}" for c in ("every step", "right", "none", "right")
+                          for when in ("before", "after")), *curves.DECODERS], out
+
+TABLES = [base_table, end_table, push_table, long_table, hot_table]
 
 def draw(rows, seeds, path):
     """train.py's learning rate. Solid: every step is written; dashed: none."""

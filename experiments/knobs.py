@@ -28,8 +28,8 @@ SETTINGS = {
     "rollouts at T .6": "--rollout-temperature .6",
     "rollouts at T 1.3": "--rollout-temperature 1.3"}
 
-# d1 masks part of the prompt, which this base has never seen masked; the ELBO's 1/t has a long tail,
-# which coupled-GRPO cuts off. Is that why they fail?
+# d1 masks part of the prompt, which this base has never seen masked; the 1/t of an ELBO has a long
+# tail, which coupled-GRPO cuts off. Is that why they fail?
 OTHERS = {f"{arm}, blocks of 8: {what}": (arm, joined(BLOCKS, word)) for arm, what, word in (
     ("one_step", ".15 of the prompt masked", ""), ("one_step", "none masked", "prompt_mask=0"),
     ("elbo", "t from 0 to 1", ""), ("elbo", "t from .2 to .8", "t_from=.2"))}
