@@ -135,8 +135,8 @@ class Toy(Task):
     def __init__(self, direct=0.65, skip=0.12, n_steps=6):
         self.direct, self.skip, self.n_steps = direct, skip, n_steps
         self.settings = {"direct": direct, "skip": skip, "n_steps": n_steps}
-        self.prompt_length = 5 + 2 * n_steps    # name, has, number, of 12, (verb, number), How many?
-        self.completion_length = 4 + 3 * n_steps    # number, (operand, ->, value), ####, number, end
+        self.prompt_length = 5 + 2 * n_steps   # name, has, number, of 12, (verb, number), How many?
+        self.completion_length = 4 + 3 * n_steps   # number, (operand, ->, value), ####, number, end
         words = [*NAMES, " has", f" of {LARGEST}", " all", ". How many?", " ->", " ####",
                  *(f", {verb}" for verb in VERBS), *(f" {n}" for n in range(LARGEST + 1)),
                  *(f" {sign}{n}" for sign, operands in VERBS.values() for n in operands)]

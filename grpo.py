@@ -7,8 +7,8 @@ that it replaces, by another choice of two orders, the rollouts' and the likelih
     push        loss = - sum A log pi / number of tokens                grpo_loss
 
 Departures from the paper's eq. 8: the sum is divided by the tokens of the batch, not of each text,
-so that a token counts alike in long and short ones (DAPO, arXiv 2503.14476); nothing counts after
-end-of-text; no KL term (the paper's weight is 0); in train.py the learning rate falls to zero.
+so that a token counts alike in long and short ones (DAPO, arXiv 2503.14476); left to right, nothing
+counts after end-of-text; no KL term (the paper's weight is 0); the learning rate falls to zero.
 Legend: Q prompts x G rollouts = B rows, P prompt, L completion, V vocabulary, N terms, U states."""
 import torch
 from model import BUDGET, chunks, distinct, draw_masks
@@ -19,7 +19,7 @@ ARMS = {        # rollouts: order, selection; likelihood: see `asked`; what it i
     "confidence": ("confidence", "k", "recorded", "LCR, without its choice of place: TraceRL"),
     "confidence_exact": ("confidence", "k", "exact", "LCR, with the law of its choice of place"),
     "top_probability": ("top_probability", "k", "recorded", "TPP, exact: 2609.34509's proposal"),
-    "fork": ("top_probability", "fork", "recorded", "TPP with fork selection, exact: ForkGRPO"),
+    "fork": ("top_probability", "fork", "fallback", "TPP, leftmost if nothing is sure: ForkGRPO"),
     "one_step": ("confidence", "k", "one_step", "LCR, judged as if in one step: d1's diffu-GRPO"),
     "elbo": ("confidence", "k", "coupled", "LCR, a random mask and its complement: coupled-GRPO"),
     "mismatch": ("confidence", "k", "left_to_right", "LCR, judged as if left to right"),
@@ -35,18 +35,21 @@ def advantages(rewards, kind="std"):
     factor = {"std": 1 / (std + 1e-4), "none": 1, "leave_one_out": 1 + 1 / others}[kind]
     return (centered * factor).masked_fill(agree, 0.0)
 
-def asked(kind, prompt, completion, rank, length, mask_id, prompt_mask=0.15, generator=None):
+def asked(kind, prompt, sample, length, mask_id, prompt_mask=0.15, generator=None):
     """What an arm asks of the likelihood -> prompt, completion, rank, scale (B, L): each term's
     weight, 0 where there is none. length (B,): of the texts, first end-of-text included.
     recorded, exact: each committed token in the state in which it was committed.
+    fallback: of these, those where nothing was sure (.9 is fork's threshold), as ForkGRPO does.
     left_to_right: each token after those on its left, whatever the rollout's order was.
     one_step: each at rank 0, after nothing, behind a prompt with a share of its tokens masked.
     coupled (2B rows): each token, hidden with probability t ~ U(0, 1], given those that are not,
     over 2t; or the other way round, over 2(1-t). In expectation that is log p averaged over all
     orders, the ELBO. (coupled-GRPO, 2506.20639, adds a full mask, and keeps t from 0 and 1.)
     After the text, these three see MASK, whatever the rollout committed there."""
-    if kind in ("recorded", "exact"):
-        return prompt, completion, rank, (rank < rank.shape[1]).float()
+    completion, rank = sample.tokens, sample.rank
+    if kind in ("recorded", "exact", "fallback"):
+        terms = (rank < rank.shape[1]) & ((sample.top < 0.9) | (kind != "fallback"))
+        return prompt, completion, rank, terms.float()
     order = torch.arange(rank.shape[1], device=rank.device).expand_as(rank)
     after = order >= length[:, None]
     scale = (~after).float()
@@ -62,8 +65,8 @@ def asked(kind, prompt, completion, rank, length, mask_id, prompt_mask=0.15, gen
     return prompt, completion, order.masked_fill(after, rank.shape[1]), scale
 
 def choose(kind, fraction, entropy, scale, generator=None):
-    """scale (B or 2B, L), less all but a fraction of its terms: those with the highest entropy
-    (B, L) at their commit (top_entropy: JustGRPO-Fast), or any (random: its control)."""
+    """scale (B or 2B, L) with a fraction of its terms kept: those with the highest entropy (B, L)
+    at their commit (top_entropy: JustGRPO-Fast), or any (random: its control)."""
     both = scale.view(-1, *entropy.shape)           # of `coupled`, each term stands in one half
     score = entropy if kind == "top_entropy" else torch.rand(entropy.shape, generator=generator)
     score = score.to(scale.device).masked_fill((both == 0).all(0), -torch.inf).flatten()
@@ -117,7 +120,7 @@ def place_law(p, q, bar, asks, state, position):
     """LCR's choice of place, (n,): log prod_j sum of q_j(u) over the u with p_j(u) < bar = p_i(v):
     every other mask j drew something less likely. p, q = p^(1/T) / Z, (m, V): of the masks that
     asks (u, L) marks, row by row. Within 1e-5 of bar counts as less: of equals (at padding, p = 1)
-    rounding decides. The gradient is q's: where two p cross, the law jumps unseen by any."""
+    rounding decides. Where two p cross, this probability jumps, and no gradient sees the jump."""
     def spread(x):      # (m, V) -> (u, L, V), 0 where not asked
         return x.new_zeros(*asks.shape, x.shape[1]).masked_scatter(asks[..., None], x)
     less = spread(p)[state] <= bar[:, None, None] * (1 + 1e-5)                 # (n, L, V)
@@ -127,9 +130,8 @@ def place_law(p, q, bar, asks, state, position):
 
 def has_weight(canvas, position, token, weight):
     """(N,) bool. Siblings that write the same token in the same state push by the sum of their
-    weights: nothing if that is zero, as before siblings part. Token by token: over a whole state
-    the sum is zero wherever siblings part, and there they pull on different tokens.
-    A sum of floats is hardly ever 0.0; what is below 1e-6 of its parts is rounding."""
+    weights: where it is zero, as while all agree, the term is skipped. (Where siblings part, that
+    of the whole state is zero, too, but not a token's.) Below 1e-6 of its parts it is rounding."""
     _, term = distinct(torch.cat([canvas, position[:, None], token[:, None]], 1))
     w = torch.stack([weight, weight.abs()]).double()                           # (2, N)
     total, size = w.new_zeros(2, len(w[0])).index_add(1, term, w)              # (N,) each
@@ -146,17 +148,19 @@ def log_prob_table(model, prompt, completion, rank, **how):
 def grpo_loss(model, prompt, completion, rank, advantage, budget=BUDGET, scale=None, norm="token",
               old=None, clip=(0.2, 0.2), clipped=None, **how):
     """Yields the loss in pieces to call backward on; their sum is - sum_i w_i log p_i, with
-    w_i = scale_i A_row(i) / N. advantage (B,), scale (B, L), by default 1; how: of log_probs.
-    norm: N is the number of terms (token, DAPO), of those in i's row times B (sequence, eq. 8), or
+    w_i = scale_i A_row(i) / N. advantage (B,); scale (B or 2B, L), by default 1; how: of log_probs.
+    norm: N is the number of terms (token, DAPO), of those of i's text times B (sequence, eq. 8), or
     of places, B * L (constant, Dr. GRPO). Rows without advantage add nothing, but count in N, so
     that a batch with little signal weighs less in Adam's averages.
     With one update a batch pi / pi_old is 1: no clip can act, and its gradient is that of log pi.
     With more, old (B, L) has log pi_old; the ratio is kept to 1 - clip[0] .. 1 + clip[1] (eq. 8;
-    apart: DAPO), and the list `clipped` gets which terms of each piece have no gradient for it."""
+    two bounds: DAPO), and the list clipped gets which terms of each piece lose their gradient."""
     scale = ((0 <= rank) & (rank < rank.shape[1])).float() if scale is None else scale
-    n = (scale > 0).sum(1, keepdim=True)                                       # (B, 1)
-    N = {"token": n.sum(), "sequence": len(n) * n.clamp(min=1), "constant": scale.numel()}[norm]
-    weight = scale * advantage[:, None] / N                                    # (B, L)
+    B, L = len(advantage), rank.shape[1]
+    halves = scale.view(-1, B, L)       # two for arm elbo, which has each text twice
+    n = (halves > 0).sum((0, 2))                                               # (B,)
+    N = {"token": n.sum(), "sequence": B * n.clamp(min=1), "constant": B * L}[norm]
+    weight = (halves * (advantage / N)[:, None]).view_as(scale)                # (B or 2B, L)
     needed = weight if old is None else weight.abs()    # with a clip, opposites need not cancel
     for row, i, logp in log_probs(model, prompt, completion, rank, needed, budget, **how):
         w = weight[row, i]
@@ -166,6 +170,5 @@ def grpo_loss(model, prompt, completion, rank, advantage, budget=BUDGET, scale=N
             ratio = (logp - old[row, i]).exp()
             bounded = ratio.clamp(1 - clip[0], 1 + clip[1])
             loss = -torch.minimum(w * ratio, w * bounded).sum()
-            if clipped is not None:
-                clipped.append(w * ratio > w * bounded)
+            clipped.append(w * ratio > w * bounded)
         yield loss

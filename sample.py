@@ -71,7 +71,8 @@ class Sample:
     rank: torch.Tensor      # (B, L) the step of the commit
     entropy: torch.Tensor   # (B, L) nats, of the untempered distribution at the commit
     logp: torch.Tensor      # (B, L) untempered log-probability of the token at the commit
-    is_top: torch.Tensor    # (B, L) whether the token was the most probable one
+    top: torch.Tensor       # (B, L) the probability of the most probable token there
+    is_top: torch.Tensor    # (B, L) whether the token was that one
     nfe: torch.Tensor       # (B,) forward evaluations of that row while it was alive
     n_forward: int = 0      # evaluations run: rows share those of canvases that they have in common
 
@@ -84,7 +85,7 @@ def generate(model, prompts, length, decoder, uniform=None):
     def full(value, *shape):
         return torch.full(shape or (B, L), value, device=device)
     out = Sample(tokens=full(config.mask_id), rank=full(L), entropy=full(0.0), logp=full(0.0),
-                 is_top=full(False), nfe=full(0, B))
+                 top=full(0.0), is_top=full(False), nfe=full(0, B))
     position = torch.arange(L, device=device)
     # Left to right, one a step, only the leftmost mask matters: blocks of one position.
     single = decoder.order == "left_to_right" and decoder.selection == "k=1"
@@ -121,7 +122,7 @@ def generate(model, prompts, length, decoder, uniform=None):
             new = draw(logp, decoder.temperature, i, uniform().to(device)[at])
         out.tokens[at], out.rank[at] = new, step
         out.logp[at], out.entropy[at] = logp[i, new], entropy[i]
-        out.is_top[at] = new == p.argmax(-1)[i]
+        out.top[at], out.is_top[at] = top[i], new == p.argmax(-1)[i]
         out.nfe[alive], out.n_forward = out.nfe[alive] + 1, out.n_forward + len(canvas)
         alive, step = alive[~is_finished(out.tokens[alive], config)], step + 1
     out.tokens[out.tokens == config.mask_id] = config.eos_id

@@ -234,20 +234,19 @@ def grpo(args, task, model, watch=validate):    # arXiv 2601.15165, section 3, i
                            lambda: torch.rand(Q * G, L, generator=generator))           # roll out
         reward = torch.tensor([task.reward(task.text(tokens), p["answer"]) for tokens, p in
                                zip(rollout.tokens.cpu(), problems)])                    # (Q*G,)
-        advantage = advantages(reward.view(Q, G), args.advantage)               # judge (Q, G)
+        advantage = advantages(reward.view(Q, G), args.advantage).to(args.device)   # judge (Q, G)
         length = text_length(rollout.tokens, task.eos_id)                               # (Q*G,)
-        *what, scale = asked(kind, prompt, rollout.tokens, rollout.rank, length, task.mask_id,
-                             generator=generator)                                       # recompute
+        *what, scale = asked(kind, prompt, rollout, length, task.mask_id, generator=generator)
         if args.positions != "all":
             scale = choose(args.positions, args.fraction, rollout.entropy, scale, generator)
-        each = advantage.flatten().repeat(len(scale) // (Q * G)).to(args.device)
         right = (reward > 0).to(args.device)
         old = log_prob_table(model, *what, **how) if args.updates_per_batch > 1 else None
         left = 1 - step / args.grpo_steps if args.grpo_schedule == "linear" else 1
         optimizer.param_groups[0]["lr"] = args.grpo_lr * left
         for _ in range(args.updates_per_batch):
-            pieces = grpo_loss(model, *what, each, scale=scale, norm=args.loss_norm, old=old,
-                               clip=(args.clip_low, args.clip_high), clipped=clipped, **how)
+            pieces = grpo_loss(model, *what, advantage.flatten(), scale=scale,          # recompute
+                               norm=args.loss_norm, old=old, clipped=clipped,
+                               clip=(args.clip_low, args.clip_high), **how)
             if kind == "diffusion":     # no advantage, no likelihood: the right texts are learned
                 pieces = [diffusion_loss(model, prompt[right], rollout.tokens[right], *draw_masks(
                     int(right.sum()), L, generator))] if right.any() else []
@@ -316,8 +315,7 @@ def check(parser, args):    # act 4's flags: what means nothing together
     for names, meant, reason in (
             ("rollout_block_length", order != "left_to_right", "left to right has no blocks"),
             ("fraction", args.positions != "all", "--positions all takes every token"),
-            ("clip_low clip_high", args.updates_per_batch > 1, "in the only update of a batch the "
-             "ratio is 1, and no clip acts (see --updates-per-batch)"),
+            ("clip_low clip_high", args.updates_per_batch > 1, "--updates-per-batch 1 has ratio 1"),
             ("advantage loss_norm positions updates_per_batch", kind != "diffusion",
              "arm rejection has no advantage, no ratio and pretraining's loss")):
         for name in names.split():

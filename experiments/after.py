@@ -17,7 +17,7 @@ from experiments.tables import pick
 
 DECODERS = {str(d): d for d in (LTR, LCR, BLOCKS)}
 COLUMNS = ["seed", "model", "decoder", "n_problems", "n_samples", "nfe", "n_forward", "seconds",
-           "distinct", "entropy_fork", "correct"]
+           "distinct", "entropy_fork", "correct", "derived"]
 TABLE_KS = 1, 8, 64, 256
 
 def how(args):
@@ -40,16 +40,17 @@ def table(rows, seeds):
                              for m in (model, trained.BASE))
                 out.append([model, seed, short(decoder),
                             *(plain(*bootstrap(solved(row, k))) for k in ks),
-                            *("" if row is base else signed(*lead(row, base, k)) for k in ks),
+                            *("" if row is base else signed(*lead(row, base, k, column))
+                              for column in ("correct", "derived") for k in ks),
                             row["distinct"].split()[0]])
     return ["model", "seed", "order", *(f"pass@{k}" for k in ks), *(f"change, k={k}" for k in ks),
-            "distinct"], out
+            *(f"in derivations, k={k}" for k in ks), "distinct"], out
 
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    """Black: the base. As many colours as lines can be told apart."""
-    shown = [m for m in trained.MODELS if "blocks" not in m and m != trained.LONGER][:9]
+    """Black: the base. Rollouts in one block."""
+    shown = [m for m in trained.MODELS if "blocks" not in m]
     figure, axes = panels(len(seeds), n_rows=2)
     for line, decoder in zip(axes, DECODERS):
         for axis, seed in zip(line, seeds):

@@ -19,7 +19,7 @@ from data import Toy
 from eval_gsm8k import evaluate
 from experiments import trained
 from experiments.frontier import correct
-from experiments.rl import each
+from experiments.rl import bits, each
 from experiments.rows import STYLES, panels, save
 from experiments.tables import pick
 from sample import Decoder
@@ -47,8 +47,7 @@ def how(args):
         problems = task.held_out("test", 16 if args.quick else 400)
         result = evaluate(model, task, problems, DECODERS[cell["decoder"]])
         texts = [text for [text] in result["texts"]]
-        right = "".join(str(int(x)) for x in result["correct"][:, 0])
-        return {"nfe": round(result["nfe"], 3), "correct": f"{int('1' + right, 2):x}",
+        return {"nfe": round(result["nfe"], 3), "correct": bits(result["correct"][:, 0]),
                 "every_step": np.mean([text.count("->") == task.n_steps for text in texts]),
                 "right_steps": np.mean([steps_right(t, p["steps"])
                                         for t, p in zip(texts, problems)])}
@@ -68,8 +67,8 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    """Means of the seeds."""
-    shown = [m for m in trained.MODELS if "blocks" not in m][:9]
+    """Means of the seeds. Rollouts in one block."""
+    shown = [m for m in trained.MODELS if "blocks" not in m]
     figure, axes = panels(len(DECODERS), width=4, height=3.4)
     for axis, decoder in zip(axes, DECODERS):
         for i, model in enumerate(shown):

@@ -21,10 +21,10 @@ from grpo import ARMS
 
 RATES = "--grpo-lr 1.5e-5", "", "--grpo-lr 1.5e-4"      # "": train.py's, 5e-5
 BLOCKS = "--rollout-block-length 8"
-# Published rollouts have blocks: LCR's come also in blocks of 8, nearest to 32 of 256.
+# Published rollouts have blocks: free orders come also in blocks of 8, nearest to 32 of 256.
 CONTENDERS = {arm: (arm, "") for arm in ARMS} | {
     f"{arm}, blocks of 8": (arm, BLOCKS)
-    for arm, (order, *_) in ARMS.items() if order == "confidence"}
+    for arm, (order, *_) in ARMS.items() if order in ("confidence", "top_probability")}
 DECODERS = [*train.WATCHED]
 
 def joined(*options):
@@ -68,28 +68,30 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    """At each arm's best rate: means over seeds; the bars are from the least to the most."""
+    """At each arm's best rate: means over seeds; the bars are from the least to the most. Above,
+    rollouts in one block; below, in blocks of 8, with justgrpo and rejection again."""
     axes_of = {"step": "step", "seconds": "seconds", "evaluations": "forward evaluations, a row "
                "and state", "states": "distinct states run"}
-    figure, axes = panels(len(axes_of), n_rows=len(DECODERS), width=3.6, height=2.6)
-    for row, decoder in zip(axes, DECODERS):
+    blocks = ["justgrpo", "rejection", *(name for name in CONTENDERS if "blocks" in name)]
+    figure, axes = panels(len(axes_of), n_rows=2 * len(DECODERS), width=3.6, height=2.6)
+    for row, decoder, names in zip(axes, [*DECODERS] * 2, [[*ARMS]] * 3 + [blocks] * 3):
         for axis, (x, label) in zip(row, axes_of.items()):
-            for i, name in enumerate(ARMS):
+            for i, name in enumerate(names):
                 rate = best(rows, name, seeds)
                 mine = [rl.of(rows, contender(name, seed, rate)) for seed in seeds]
                 xs = np.mean([[float(r[x]) for r in one] for one in mine], 0)
+                xs = xs if x == "step" else np.maximum(xs, xs[1] / 3)       # 0, on a log axis
                 ys = np.array([[float(r[decoder]) for r in one] for one in mine])
-                style = STYLES[i % len(STYLES)] | (dict(marker="+", color="tab:pink")
-                                                   if i >= len(STYLES) else {})
                 axis.errorbar(xs, ys.mean(0), [ys.mean(0) - ys.min(0), ys.max(0) - ys.mean(0)],
-                              label=name, markersize=3, linewidth=1.1, elinewidth=0.4, **style)
+                              label=name, markersize=3, linewidth=1.1, elinewidth=0.4, **STYLES[i])
             if x != "step":
-                axis.set_xscale("symlog", linthresh=10 if x == "seconds" else 10000)
+                axis.set_xscale("log")
             axis.set_title(f"greedy, {decoder}", fontsize=8)
         row[0].set_ylabel("accuracy")
     for axis, label in zip(axes[-1], axes_of.values()):
         axis.set_xlabel(label, fontsize=8)
     axes[0][0].legend(fontsize=5)
+    axes[3][0].legend(fontsize=5)
     save(figure, path)
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from eval_gsm8k import bootstrap, evaluate
 from experiments import trained
+from experiments.rl import bits, from_bits
 from experiments.rows import STYLES, panels, plain, save
 from experiments.tables import pick
 from grpo import ARMS
@@ -33,13 +34,12 @@ def how(args):
         problems = task.held_out("test", 16 if args.quick else 400)
         result = evaluate(model, task, problems, DECODERS[cell["decoder"]])
         tokens, nfe = (part.sum() for part in result["measures"]["tokens_per_evaluation"])
-        right = "".join(str(int(x)) for x in result["correct"][:, 0])
         return {"nfe": round(result["nfe"], 3), "tokens_per_evaluation": round(tokens / nfe, 3),
-                "n_problems": len(problems), "correct": f"{int('1' + right, 2):x}"}
+                "n_problems": len(problems), "correct": bits(result["correct"][:, 0])}
     return measure
 
-def correct(row):       # (Q,) of 0/1; in hexadecimal, after a 1 that keeps the zeros
-    return np.array(list(f"{int(row['correct'], 16):b}"[1:]), dtype=int)
+def correct(row):       # (Q,) of 0/1
+    return from_bits(row["correct"])
 
 def gain(rows, seed, model, decoder, than=trained.BASE):
     """Of this model over another, paired by problem -> value, low, high."""
@@ -80,10 +80,12 @@ def budget_table(rows, seeds):
 TABLES = [table, budget_table]
 
 def draw(rows, seeds, path):
-    names = [trained.BASE, trained.LONGER, *ARMS]
+    """Above, rollouts in one block; below, in blocks of 8. The base and justgrpo in both."""
+    blocks = [m for m in trained.MODELS if "blocks" in m]
+    groups = [trained.LONGER, *list(ARMS)[1:]], ["rejection", *blocks]
     figure, axes = panels(len(seeds), n_rows=2, width=4.4, height=3.4)
     for column, seed in zip(zip(*axes), seeds):
-        for axis, group in zip(column, (names[:7], [*names[:3], *names[7:]])):
+        for axis, group in zip(column, ([trained.BASE, "justgrpo", *g] for g in groups)):
             for i, model in enumerate(group):
                 mine = sorted((float(r["nfe"]), correct(r).mean()) for r in rows
                               if r["model"] == model and int(r["seed"]) == seed

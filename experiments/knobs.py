@@ -29,9 +29,11 @@ SETTINGS = {
     "rollouts at T 1.3": "--rollout-temperature 1.3"}
 
 # d1 masks part of the prompt, which this base has never seen masked; the 1/t of an ELBO has a long
-# tail, which coupled-GRPO cuts off. Is that why they fail?
+# tail, which coupled-GRPO cuts off; ForkGRPO trains on few steps. Is that why they do as they do?
 OTHERS = {f"{arm}, blocks of 8: {what}": (arm, joined(BLOCKS, word)) for arm, what, word in (
     ("one_step", ".15 of the prompt masked", ""), ("one_step", "none masked", "prompt_mask=0"),
+    ("one_step", "4 updates of a batch, as d1 has 12", "--updates-per-batch 4"),
+    ("fork", "fallback steps only", ""), ("fork", "every commit", "every_commit=1"),
     ("elbo", "t from 0 to 1", ""), ("elbo", "t from .2 to .8", "t_from=.2"))}
 
 def run_of(name, seed):

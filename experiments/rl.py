@@ -7,7 +7,6 @@ temperature, on validation problems (none of them is trained on). Counted are fo
 one a row and state, as the published loops run them but up to end-of-text (`evaluations`), and the
 distinct canvases that really ran (`states`). The seconds are those of training alone."""
 import copy
-import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +32,10 @@ CONTENT = ["reward", "signal", "length", "all_steps", "right_all", "some_steps",
            "no_steps", "right_none", "malformed", "entropy_fork", "entropy_other"]
 # far_hash: P(####) where it stands in a text with every step, on a canvas that is still empty.
 # forks_trained, forks: share of forks among the terms trained on so far, and among all terms.
-COLUMNS = [*KEY, "base", "seconds", "evaluations", "states", "clipped", "far_hash",
-           "forks_trained", "forks", *GREEDY,
+# moved: distance of the weights from the base's. bits: which test problems each decoder but the
+# last solves, one after the other, in hexadecimal (see `bits`); of the second row and the last.
+COLUMNS = [*KEY, "base", "seconds", "evaluations", "states", "clipped", "moved", "far_hash",
+           "forks_trained", "forks", "bits", *GREEDY,
            *(f"nfe_{name}" for name in GREEDY), *(f"validation_{name}" for name in GREEDY),
            "n_problems", *CONTENT, "n_rollouts"]
 WATCHED_AT = 0, 5, 10, 20, 40, 60
@@ -49,25 +50,28 @@ class Run:
     watched: tuple = WATCHED_AT
 
     def folder(self, runs, quick):
-        name = " ".join([self.arm, *self.options.split()]).replace("--", "")
+        watched = [] if self.watched == WATCHED_AT else ["at", *map(str, self.watched)]
+        name = " ".join([self.arm, *self.options.split(), *watched]).replace("--", "")
         return Path(runs, f"{self.variant}-{'quick' if quick else self.seed}", name)
 
 class Spy:
     """Counts what the loop runs. And it adds what train.py does not have: kl times GRPO's estimate
     of the divergence from the base (2402.03300, eq. 4), at every term; another share of masked
-    prompt tokens for arm one_step; and mask rates from t_from to 1 - t_from for arm elbo."""
-    def __init__(self, model, task, kl=0.0, prompt_mask=0.15, t_from=0.0):
+    prompt tokens for arm one_step; mask rates from t_from to 1 - t_from for arm elbo; and, with
+    every_commit, arm fork's loss on all of its commits."""
+    def __init__(self, model, task, kl=0.0, prompt_mask=0.15, t_from=0.0, every_commit=0):
         self.evaluations = self.states = 0
         self.forks = np.zeros(4)        # forks, terms: of those trained on; and of all
+        self.kl, self.prompt_mask, self.base = kl, prompt_mask, copy.deepcopy(model)
         self.hook = model.register_forward_hook(self.count)
         self.counting, self.task = True, task
-        self.kl, self.prompt_mask, self.base = kl, prompt_mask, copy.deepcopy(model)
-        self.t_from = t_from
+        self.t_from, self.every_commit = t_from, every_commit
     def count(self, model, inputs, output):
         self.states += len(inputs[0]) * self.counting
-    def asked(self, *args, **how):
+    def asked(self, kind, *args, **how):
+        kind = "recorded" if self.every_commit else kind
         with patch.object(grpo, "draw_masks", self.draw_masks):
-            return self.real["asked"](*args, prompt_mask=self.prompt_mask, **how)
+            return self.real["asked"](kind, *args, prompt_mask=self.prompt_mask, **how)
     def draw_masks(self, n_rows, length, generator=None):
         t, is_masked = draw_masks(n_rows, length, generator)
         if self.t_from:
@@ -108,18 +112,23 @@ class Spy:
             p.stop()
 
 def states_a_row(rank, scale):      # of a row, as many states as its terms have different ranks
-    return sum(len(row[has > 0].unique()) for row, has in zip(rank, scale))
+    row, place = (scale > 0).nonzero(as_tuple=True)
+    return len((row * (rank.shape[1] + 1) + rank[row, place]).unique())
 
-@functools.lru_cache(1)
-def greedy_of_base(weights, load_it, n):
-    model, task, _ = load_it()
-    return greedy(model, task, "test", n)
+def bits(correct):      # 0s and 1s -> hexadecimal, after a 1 that keeps the zeros
+    return f"{int('1' + ''.join(str(int(x)) for x in correct), 2):x}"
 
-def greedy(model, task, split, n):      # -> name: accuracy, nfe
+def from_bits(text):
+    return np.array(list(f"{int(text, 16):b}"[1:]), dtype=int)
+
+OF_BASE = {}        # the last base's weights, n -> greedy's
+
+def greedy(model, task, split, n):      # -> name: accuracy, nfe; and bits
     problems = task.held_out(split, n)
     found = {name: evaluate(model, task, problems, d) for name, d in GREEDY.items()}
     return {name: (round(float(r["correct"].mean()), 4), round(r["nfe"], 3))
-            for name, r in found.items()}
+            for name, r in found.items()}, bits(np.concatenate(
+                [found[name]["correct"][:, 0] for name in train.WATCHED]))
 
 def content(model, task, decoder, n, seed):
     """What rollouts contain: n problems x 8."""
@@ -145,6 +154,10 @@ def share(part, whole):
     return round(part / whole, 4) if whole else ""
 
 @torch.no_grad()
+def distance(a, b):
+    return sum(float((x - y).square().sum()) for x, y in zip(a.parameters(), b.parameters())) ** 0.5
+
+@torch.no_grad()
 def far_hash(model, task, n):
     prompt = task.prompts([p["question"] for p in task.held_out("validation", n)])
     empty = torch.full((len(prompt), task.completion_length), task.mask_id)
@@ -157,8 +170,11 @@ def train_run(bases, runs, run, quick=False):
     folder = run.folder(runs, quick)
     path = folder / "rows.csv"
     if path.exists():
+        rows = read_csv(path)
+        if not quick and set(run.watched) - {int(r["step"]) for r in rows}:
+            raise ValueError(f"{path} was watched at other steps; remove it")
         return [{**r, "seconds": r["seconds"] or "0", "clipped": r["clipped"] or "0"}
-                for r in read_csv(path) if quick or int(r["step"]) in run.watched]
+                for r in rows if quick or int(r["step"]) in run.watched]
     model, task, weights = load(bases, run.variant, run.seed, quick)
     folder.mkdir(parents=True, exist_ok=True)
     words = run.options.split()
@@ -169,24 +185,28 @@ def train_run(bases, runs, run, quick=False):
     args.device = "cpu"
     train.check(parser, args)
     write_csv(folder / "log.csv", train.TABLES["log"], [])
-    n, rows, base, model = 16 if quick else 400, [], model, copy.deepcopy(model)
+    n, rows, model = 16 if quick else 400, [], copy.deepcopy(model)
     spy = Spy(model, task, **own)
 
     def watch(args, task, model, step):
         if step not in run.watched and step != args.grpo_steps:
             return {}
         spy.counting = False
-        found = (greedy(model, task, "test", n) if step else
-                 greedy_of_base(weights, lambda: (base, task, weights), n))
+        if step == 0 and (weights, n) not in OF_BASE:
+            OF_BASE.clear()
+            OF_BASE[weights, n] = greedy(model, task, "test", n)
+        found, right = greedy(model, task, "test", n) if step else OF_BASE[weights, n]
         row = {"variant": run.variant, "seed": run.seed, "arm": run.arm, "options": run.options,
                "step": step, "base": weights, "n_problems": n, "evaluations": spy.evaluations,
                "states": spy.states, "far_hash": round(far_hash(model, task, n), 4),
+               "moved": round(distance(model, spy.base), 4),
+               "bits": right if step in (run.watched[1], args.grpo_steps) else "",
                "forks_trained": share(*spy.forks[:2]), "forks": share(*spy.forks[2:]),
                **{k: v for k, (v, _) in found.items()},
                **{f"nfe_{k}": v for k, (_, v) in found.items()}}
         if step == args.grpo_steps:
             row |= {f"validation_{k}": v
-                    for k, (v, _) in greedy(model, task, "validation", n).items()}
+                    for k, (v, _) in greedy(model, task, "validation", n)[0].items()}
         rows.append(row | content(model, task, train.rollouts(args), n // 4 if quick else 64,
                                   run.seed))
         spy.counting = True

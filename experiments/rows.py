@@ -198,9 +198,10 @@ def plain(*interval):
 # Dashes and markers tell the lines apart where there is no colour.
 STYLES = [dict(color=c, linestyle=s, marker=m) for c, s, m in zip(
     ["black", "tab:red", "tab:orange", "tab:blue", "tab:green", "tab:purple", "gray",
-     "tab:brown", "tab:cyan"],
-    ["-", "--", (0, (5, 1)), "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (6, 3)), "--"],
-    ["o", "s", "D", "^", "v", "P", "x", "*", "+"])]
+     "tab:brown", "tab:cyan", "tab:pink", "tab:olive", "navy", "teal"],
+    ["-", "--", (0, (5, 1)), "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (6, 3)), "--",
+     "-", ":", "-.", (0, (5, 1))],
+    ["o", "s", "D", "^", "v", "P", "x", "*", "+", "<", ">", "p", "1"])]
 
 def line(axis, x, values, label, style):
     """values: (value, low, high) for each x; the interval is shaded."""

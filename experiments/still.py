@@ -71,10 +71,11 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
+    shown = [m for m in trained.MODELS if "blocks" not in m]
     figure, axes = panels(2, width=5, height=3.6)
     for axis, name, title in zip(axes, ("nll", "mix_nll"), ("texts with every step",
                                                             "texts as in pretraining")):
-        for i, model in enumerate(trained.MODELS[:2] + trained.MODELS[2:9]):
+        for i, model in enumerate(shown):
             y = np.mean([[float(pick(rows, seed=s, model=model)[f"{name}_{r:g}"]) for r in RATES]
                          for s in seeds], 0)
             axis.plot(RATES, y, label=model, linewidth=1.1, markersize=3, **STYLES[i])

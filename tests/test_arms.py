@@ -2,6 +2,7 @@
 import itertools
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +27,10 @@ def small_model(sharpness=1.5):
     return tiny_model(seed=3, vocab_size=4, mask_id=3, eos_id=2, sharpness=sharpness)
 
 
+def written(tokens, rank):
+    return SimpleNamespace(tokens=tokens, rank=rank)
+
+
 def rollouts(arm, model, n=400, length=4, block_length=None, temperature=1.0, seed=0):
     order, select, _, _ = ARMS[arm]
     torch.manual_seed(seed)
@@ -35,7 +40,7 @@ def rollouts(arm, model, n=400, length=4, block_length=None, temperature=1.0, se
 
 def asks(arm, model, sample, **how):
     length = text_length(sample.tokens, model.config.eos_id)
-    return asked(ARMS[arm][2], PROMPT.expand(len(length), -1), sample.tokens, sample.rank, length,
+    return asked(ARMS[arm][2], PROMPT.expand(len(length), -1), sample, length,
                  model.config.mask_id, **how)
 
 
@@ -53,7 +58,9 @@ def test_where_the_rank_is_the_rollouts_the_log_probs_are_those_of_the_sampler(a
     model = small_model()
     sample = rollouts(arm, model, 60, 4, block_length if arm != "justgrpo" else None, temperature)
     prompt, tokens, rank, scale = asks(arm, model, sample)
-    assert rank.equal(sample.rank) and scale.equal((rank < 4).float())
+    assert rank.equal(sample.rank)
+    unsure = sample.top < 0.9 if arm == "fork" else True
+    assert scale.equal(((rank < 4) & unsure).float()) and scale.any()
     found = log_prob_table(model, prompt, tokens, rank, temperature=temperature)
     if temperature == 1:        # the sampler records the untempered ones
         assert torch.allclose(found, sample.logp, atol=1e-5)
@@ -93,6 +100,24 @@ def leaves(model, length, place):
     return list(follow([mask_id] * length, [length] * length, 0))
 
 
+def test_fork_trains_on_the_steps_at_which_nothing_was_sure_as_forkgrpo_does():
+    model = tiny_model(seed=2, vocab_size=4, mask_id=3, eos_id=2)
+    sample = rollouts("fork", model, 200, 5)
+    prompt, tokens, rank, scale = asks("fork", model, sample)
+    kept = 0
+    for b, i in (rank < 5).nonzero().tolist():
+        seen = torch.where(rank[b] < rank[b, i], tokens[b], 3)
+        with torch.no_grad():
+            p = model(torch.cat([prompt[b], seen])[None])[0, -5:].softmax(-1)
+        masked = seen == 3
+        fallback = bool((p.amax(-1)[masked] < 0.9).all())
+        assert bool(scale[b, i]) == fallback
+        if fallback:        # then it was the leftmost one, and alone
+            assert i == int(masked.int().argmax()) and int((rank[b] == rank[b, i]).sum()) == 1
+        kept += fallback
+    assert 0 < kept < int((rank < 5).sum())
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_top_probability_is_exact_the_probabilities_of_all_that_it_can_write_sum_to_one(seed):
     model = tiny_model(seed=seed, vocab_size=4, mask_id=3, eos_id=2, sharpness=1.5)
@@ -109,7 +134,7 @@ def test_top_probability_is_exact_the_probabilities_of_all_that_it_can_write_sum
 def test_mismatch_asks_left_to_right_up_to_the_first_end_of_text(model):
     tokens = torch.tensor([[0, 1, EOS, 3, 0], [EOS, 1, 1, 1, 1], [0, 1, 0, 1, 0]])
     rank = torch.tensor([[4, 3, 0, 2, 1], [0, 5, 5, 1, 5], [0, 4, 2, 1, 3]])
-    _, _, order, scale = asked("left_to_right", PROMPT.expand(3, -1), tokens, rank,
+    _, _, order, scale = asked("left_to_right", PROMPT.expand(3, -1), written(tokens, rank),
                                text_length(tokens, EOS), MASK)
     assert order.tolist() == [[0, 1, 2, 5, 5], [0, 5, 5, 5, 5], [0, 1, 2, 3, 4]]
     assert scale.equal((order < 5).float())
@@ -121,11 +146,12 @@ def test_one_step_asks_for_every_token_of_the_text_after_nothing_and_masks_some_
     length = text_length(tokens, EOS)
     generator = torch.Generator().manual_seed(0)
     wide = torch.full((500, 40), 1)
-    masked = asked("one_step", wide, tokens.repeat(100, 1)[:500], rank.repeat(100, 1)[:500],
-                   length.repeat(100)[:500], MASK, generator=generator)[0] == MASK
+    many = written(tokens.repeat(100, 1)[:500], rank.repeat(100, 1)[:500])
+    masked = asked("one_step", wide, many, length.repeat(100)[:500], MASK,
+                   generator=generator)[0] == MASK
     assert masked.float().mean().item() == pytest.approx(0.15, abs=0.01)    # 4 sigma of 20,000
     assert masked.float().mean(0).max() < 0.25 and len(masked.unique(dim=0)) == 500
-    same, _, order, scale = asked("one_step", prompt, tokens, rank, length, MASK, prompt_mask=0.0)
+    same, _, order, scale = asked("one_step", prompt, written(tokens, rank), length, MASK, 0.0)
     assert same.equal(prompt)
     inside = torch.arange(L) < length[:, None]
     assert order.equal(torch.where(inside, 0, L)) and scale.equal(inside.float())
@@ -140,7 +166,7 @@ def test_coupled_has_each_token_of_the_text_once_in_one_half_or_the_other_given_
     prompt, tokens, rank = batch("shuffled")
     length = text_length(tokens, EOS)
     inside = torch.arange(L) < length[:, None]
-    twice, both, order, scale = asked("coupled", prompt, tokens, rank, length, MASK,
+    twice, both, order, scale = asked("coupled", prompt, written(tokens, rank), length, MASK,
                                       generator=torch.Generator().manual_seed(5))
     t, hidden = draw_masks(6, L, torch.Generator().manual_seed(5))
     assert twice.equal(prompt.repeat(2, 1)) and both.equal(tokens.repeat(2, 1))
@@ -159,7 +185,7 @@ def test_in_expectation_coupled_is_the_log_probability_averaged_over_all_orders(
     every = log_prob_table(model, PROMPT.expand(6, -1), tokens.expand(6, -1), orders)
     average = every.sum(1).mean()
     prompt, both, order, scale = asked(
-        "coupled", PROMPT.expand(N, -1), tokens.expand(N, -1), torch.zeros(N, 3).long(),
+        "coupled", PROMPT.expand(N, -1), written(tokens.expand(N, -1), torch.zeros(N, 3).long()),
         torch.full((N,), 3), 3, generator=torch.Generator().manual_seed(0))
     each = (scale * log_prob_table(model, prompt, both, order)).view(2, N, 3).sum((0, 2))
     error = each.std() / N ** 0.5
@@ -302,6 +328,27 @@ def test_the_norms_by_hand(model, norm):
     assert_same_loss(model, grpo_loss(model, *args, ADVANTAGE, norm=norm), [plain])
 
 
+@pytest.mark.parametrize("norm", ["token", "sequence", "constant"])
+def test_the_norms_of_coupled_count_each_text_once(norm):
+    model, sample = small_model(), rollouts("elbo", small_model(), 30)
+    *what, scale = asks("elbo", model, sample, generator=torch.Generator().manual_seed(2))
+    A, length = torch.linspace(-1, 1.3, 30), text_length(sample.tokens, 2).float()
+    N = {"token": length.sum(), "sequence": 30 * length, "constant": torch.tensor(30.0 * 4)}[norm]
+    logp = plain_log_probs_of(model, *what)
+    plain = -(scale * logp * (A / N).repeat(2)[:, None]).sum()
+    assert_same_loss(model, grpo_loss(model, *what, A, scale=scale, norm=norm), [plain])
+
+
+def plain_log_probs_of(model, prompt, completion, rank):
+    """test_grpo's oracle, for any number of tokens in the vocabulary, with a gradient."""
+    out = torch.zeros(rank.shape)
+    for b, i in ((0 <= rank) & (rank < rank.shape[1])).nonzero().tolist():
+        seen = torch.where(rank[b] < rank[b, i], completion[b], model.config.mask_id)
+        logits = model(torch.cat([prompt[b], seen])[None])[0, i - rank.shape[1]]
+        out[b, i] = logits.log_softmax(-1)[completion[b, i]]
+    return out
+
+
 def test_top_entropy_keeps_the_most_uncertain_terms_of_the_batch_and_nothing_else():
     _, _, rank = batch("some never")
     scale = (rank < L).float()
@@ -327,7 +374,7 @@ def test_a_random_quarter_is_random():
 def test_of_coupled_a_chosen_token_keeps_its_weight_in_its_half():
     prompt, tokens, rank = batch("shuffled")
     length = text_length(tokens, EOS)
-    *_, scale = asked("coupled", prompt, tokens, rank, length, MASK,
+    *_, scale = asked("coupled", prompt, written(tokens, rank), length, MASK,
                       generator=torch.Generator().manual_seed(5))
     entropy = torch.arange(30.0).view(6, L)
     chosen = choose("top_entropy", 0.25, entropy, scale)
@@ -358,7 +405,7 @@ def test_at_ratio_one_the_gradient_is_that_of_the_single_update_in_every_arm(arm
     model = small_model()
     sample = rollouts(arm, model, 24)
     *what, scale = asks(arm, model, sample, generator=torch.Generator().manual_seed(2))
-    A = torch.linspace(-1, 1.3, 24).repeat(len(scale) // 24)
+    A = torch.linspace(-1, 1.3, 24)
     how = {"lcr_block": 4} if ARMS[arm][2] == "exact" else {}
     old = log_prob_table(model, *what, **how)
     clipped = []
@@ -396,9 +443,9 @@ def test_with_a_clip_equal_terms_of_opposite_advantage_are_not_left_out(model):
     args = prompt[[0, 0]], tokens[[0, 0]], rank[[0, 0]], torch.tensor([1.0, -1.0])
     assert list(grpo_loss(model, *args)) == []                          # linear: they cancel
     old = log_prob_table(model, *args[:3]) - 0.5                        # ratio 1.65
-    _, found = gradient(model, grpo_loss(model, *args, old=old))
+    _, found = gradient(model, grpo_loss(model, *args, old=old, clipped=[]))
     logp = plain_log_probs(model, *args[:3])
     _, expected = gradient(model, [math.exp(0.5) * logp[1].sum() / 10])     # the first is clipped
     assert (found - expected).norm() < 1e-5 * expected.norm() and expected.norm() > 1e-3
     zero = torch.zeros(2)
-    assert list(grpo_loss(model, *args[:3], zero, old=old)) == []       # no advantage, no term
+    assert list(grpo_loss(model, *args[:3], zero, old=old, clipped=[])) == []   # no advantage

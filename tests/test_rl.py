@@ -50,6 +50,9 @@ def test_a_run_is_watched_before_and_after_leaves_the_base_alone_and_is_made_onc
     assert all(torch.equal(w, before[k]) for k, w in flags.model.state_dict().items())
     assert rows[0]["evaluations"] == rows[0]["states"] == "0" == rows[0]["seconds"]
     assert int(rows[1]["evaluations"]) >= int(rows[1]["states"]) > 0
+    assert float(rows[0]["moved"]) == 0 < float(rows[1]["moved"])
+    solved = rl.from_bits(rows[1]["bits"]).reshape(3, -1).mean(1)
+    assert solved == pytest.approx([float(rows[1][d]) for d in train.WATCHED], abs=1e-4)
     assert rows[1]["validation_threshold"] != "" == rows[0]["validation_threshold"]
     model, task = rl.trained(flags.bases, flags.runs, run, True)
     assert any(not torch.equal(w, before[k]) for k, w in model.state_dict().items())
@@ -67,7 +70,6 @@ def test_rows_that_exist_are_neither_trained_nor_lost(flags, monkeypatch):
 
 def test_evaluations_are_counted_a_row_and_state():
     rank = torch.tensor([[0, 1, 2, 4], [0, 0, 1, 4], [0, 0, 0, 0], [-1, 0, -1, 0]])
-    assert rl.states_a_row(rank, rank < 4) == 3 + 2 + 1 + 2     # "given" is weighed, too, here
     assert rl.states_a_row(rank, (rank >= 0) & (rank < 4)) == 3 + 2 + 1 + 1
     assert rl.states_a_row(rank[:1], torch.tensor([[0, 1, 0, 0]])) == 1
 
@@ -111,7 +113,8 @@ def test_the_kl_term_is_zero_at_the_base_and_grpos_estimate_elsewhere():
 
 def test_the_share_of_the_prompt_that_one_step_masks_can_be_set():
     prompt = torch.ones(50, 40, dtype=torch.long)
-    args = "one_step", prompt, prompt, 0 * prompt, torch.full((50,), 40), 3
+    sample = argparse.Namespace(tokens=prompt, rank=0 * prompt)
+    args = "one_step", prompt, sample, torch.full((50,), 40), 3
     for share in (0.0, 0.15, 1.0):
         with rl.Spy(small_model(), None, prompt_mask=share):
             masked = train.asked(*args, generator=None)[0] == 3
@@ -122,7 +125,8 @@ def test_the_mask_rates_of_elbo_can_be_kept_from_0_and_1():
     ids = torch.ones(400, 50, dtype=torch.long)
     for low in (0.0, 0.2):
         with rl.Spy(small_model(), None, t_from=low):
-            *_, scale = train.asked("coupled", ids, ids, 0 * ids, torch.full((400,), 50), 3,
+            *_, scale = train.asked("coupled", ids, argparse.Namespace(tokens=ids, rank=0 * ids),
+                                    torch.full((400,), 50), 3,
                                     generator=torch.Generator().manual_seed(0))
         share = 1 / (2 * scale[scale > 0])      # of masks
         assert share.min().item() == pytest.approx(low, abs=0.02)
@@ -186,6 +190,7 @@ def test_bits_keep_their_zeros():
     for bits in ([0, 0, 1, 1], [1] * 9, [0] * 400):
         text = "".join(map(str, bits))
         assert frontier.correct({"correct": f"{int('1' + text, 2):x}"}).tolist() == bits
+        assert rl.from_bits(rl.bits(np.array(bits, dtype=float))).tolist() == bits
 
 
 def test_the_best_within_a_budget_is_the_most_accurate_that_takes_no_more():
