@@ -2,68 +2,69 @@
 
     python experiments/content.py --figure assets/rl/content.png
 
-From the committed rows, curves.py's and a few more: seconds. Without them: two hours on one core.
+From the committed rows, curves.py's and its own: seconds. Without them: five hours on one core.
 
-A policy gradient makes likelier what is right more often than the rest. So, before any training,
-the rollouts say where an arm will go: it learns to write steps only if it writes some, and if the
-texts that have them are right more often. The push to write is the covariance of "every step is
-written" and the reward: share of such texts x (their reward - the mean reward). To see whether an
-arm that writes none is stuck or slow, six arms are given three times as many steps; and to see
-whether it lacks exploration, LCR's rollouts are drawn at higher temperatures, too."""
+The hypothesis: a policy gradient makes likelier what is right more often than the rest, so an arm
+learns to write steps if its rollouts contain some texts with every step, and if these are right
+more often. The tables have what rollouts contain before training, and who writes every step after
+it. To see whether an arm that writes none is stuck or slow, six arms are given three times as many
+steps; whether it lacks exploration, LCR's rollouts get higher temperatures; whether it is a matter
+of the base, all arms but `random`, which is slow, get three bases more."""
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from eval_gsm8k import print_table, read_csv
 from experiments import curves, rl
 from experiments.curves import CONTENDERS, contender
 from experiments.rl import Run, each
-from experiments.rows import panels, save, spearman
+from experiments.rows import panels, save
 
 # One arm for each way to roll out.
 ORDERS = {"left to right": "justgrpo", "LCR, one block": "confidence",
           "LCR, blocks of 8": "confidence, blocks of 8", "TPP, one block": "top_probability",
+          "TPP, blocks of 8": "top_probability, blocks of 8",
           "TPP with fork selection": "fork", "random": "random"}
-
 LONG = "confidence", "confidence_exact", "one_step", "elbo", "mismatch", "fork"
+HOT = {f"{arm} at T {t}": (arm, f"--rollout-temperature {t}")
+       for arm in ("confidence", "confidence_exact") for t in (1.5, 2.0)}
+MORE = 3, 4, 5      # bases
+FAST = [name for name in CONTENDERS if name != "random"]
 
 def long(arm, seed):
     return Run(arm, seed, "--grpo-steps 180", watched=(0, 20, 60, 100, 140, 180))
-
-HOT = {f"{arm} at T {t}": (arm, f"--rollout-temperature {t}")
-       for arm in ("confidence", "confidence_exact") for t in (1.5, 2.0)}
 
 def hot(name, seed):
     arm, options = HOT[name]
     return Run(arm, seed, options)
 
 def runs(seeds):
-    return curves.runs(seeds) + [f(name, seed) for f, names in ((long, LONG), (hot, HOT))
-                                 for name in names for seed in seeds]
+    more = MORE if len(seeds) > 1 else ()
+    return [*(f(name, seed) for f, names in ((long, LONG), (hot, HOT))
+              for name in names for seed in seeds),
+            *(contender(name, seed) for seed in more for name in FAST)]
 
 def number(row, column):        # a share of nothing is nothing
     return float(row[column] or 0)
 
-def push(row):
-    return number(row, "all_steps") * (number(row, "right_all") - number(row, "reward"))
-
 def base_table(rows, seeds):
-    """What rollouts at T=1 contain before training: share of texts, and how many are right."""
+    """What rollouts at T=1 contain before training: texts, and the share of them that is right."""
     out = []
     for order, name in ORDERS.items():
         for seed in seeds:
             row = rl.of(rows, contender(name, seed))[0]
-            out.append([order, seed, *(f"{float(row[share]):.2f}" + (
+            n = int(float(row["n_rollouts"]))
+            out.append([order, seed, *(f"{number(row, share) * n:.0f} of {n}" + (
                 f" ({float(row[right]):.2f})" if row[right] else "") for share, right in (
                 ("all_steps", "right_all"), ("some_steps", "right_some"),
                 ("no_steps", "right_none"))), f"{float(row['reward']):.3f}",
-                f"{float(row['signal']):.2f}", f"{push(row):+.4f}"])
-    return ["rollouts", "seed", "every step (right)", "some", "none", "reward", "signal",
-            "push to write"], out
+                f"{float(row['signal']):.2f}"])
+    return ["rollouts", "base", "every step (right)", "some", "none", "reward", "signal"], out
 
 def end_table(rows, seeds):
-    """The same after training, at each arm's best rate."""
+    """After training, at each arm's best rate."""
     out = []
     for name in CONTENDERS:
         mine = curves.last(rows, name, curves.best(rows, name, seeds), seeds)
@@ -73,29 +74,28 @@ def end_table(rows, seeds):
     return ["arm", "every step", "right", "none", "right", "reward", "signal", "length",
             "entropy at forks"], out
 
-def predicted(rows, seeds):     # of every arm with its own likelihood: push before, steps after
-    pairs = []
-    for name in CONTENDERS:
-        for seed in seeds:
-            one = rl.of(rows, contender(name, seed))
-            pairs.append((push(one[0]), number(one[-1], "all_steps")))
-    return pairs
-
-def push_table(rows, seeds):
-    """Does the push before training say who writes every step after it? Rank correlation."""
-    x, y = zip(*predicted(rows, seeds))
-    return ["runs", "rank correlation of the push and the share of full texts at the end"], [
-        [len(x), f"{spearman(x, y):.2f}"]]
+def more_table(rows, seeds):
+    """All bases, train.py's rate: the share of an arm's own rollouts that write every step, before
+    training and after; greedy LCR after."""
+    bases = [*seeds, *(MORE if len(seeds) > 1 else ())]
+    out = []
+    for name in FAST:
+        mine = [rl.of(rows, contender(name, seed)) for seed in bases]
+        out.append([name, each((one[0]["all_steps"] for one in mine), "{:.3f}"),
+                    each((one[-1]["all_steps"] for one in mine), "{:.2f}"),
+                    sum(number(one[-1], "all_steps") > 0.5 for one in mine),
+                    each((one[-1]["confidence"] for one in mine), "{:.2f}")])
+    return ["arm", "every step before, by base", "after", f"bases of {len(bases)} above .5",
+            "LCR after"], out
 
 def long_table(rows, seeds):
-    """180 steps at train.py's rate: every step written, and greedy accuracy, after 60 and at the
-    end."""
+    """180 steps at train.py's rate: after 60 of them and at the end."""
     out = []
     for arm in LONG:
         mine = [rl.of(rows, long(arm, seed)) for seed in seeds]
-        out.append([arm, *(each((one[at][c] for one in mine), "{:.2f}")
+        out.append([arm, *(each((one[min(at, len(one) - 1)][c] for one in mine), "{:.2f}")
                            for c in ("all_steps", "left_to_right", "confidence", "threshold")
-                           for at in (2, -1))])
+                           for at in (2, 5))])
     return ["arm", *(f"{c} after {n}" for c in ("every step", "left to right", "LCR", "threshold")
                      for n in (60, 180))], out
 
@@ -110,20 +110,20 @@ def hot_table(rows, seeds):
     return ["rollouts", *(f"{c} {when}" for c in ("every step", "right", "none", "right")
                           for when in ("before", "after")), *curves.DECODERS], out
 
-TABLES = [base_table, end_table, push_table, long_table, hot_table]
+TABLES = [base_table, end_table, more_table, long_table, hot_table]
 
 def draw(rows, seeds, path):
     """train.py's learning rate. Solid: every step is written; dashed: none."""
-    figure, axes = panels(5, n_rows=-(-len(CONTENDERS) // 5), width=2.6, height=2.2)
+    figure, axes = panels(6, n_rows=-(-len(CONTENDERS) // 6), width=2.4, height=2.1)
     for axis, name in zip(np.concatenate(axes), CONTENDERS):
         for seed, color in zip(seeds, ("black", "tab:red", "tab:blue")):
             one = rl.of(rows, contender(name, seed))
             x = [int(r["step"]) for r in one]
             axis.plot(x, [float(r["all_steps"]) for r in one], "-o", color=color, markersize=2,
-                      linewidth=1, label=f"seed {seed}: every step")
+                      linewidth=1, label=f"base {seed}: every step")
             axis.plot(x, [float(r["no_steps"]) for r in one], "--s", color=color, markersize=2,
-                      linewidth=1, label=f"seed {seed}: none")
-        axis.set_title(name, fontsize=8)
+                      linewidth=1, label=f"base {seed}: none")
+        axis.set_title(name, fontsize=7)
         axis.set_ylim(-0.03, 1.03)
     axes[0][0].legend(fontsize=5)
     for axis in axes[-1]:
@@ -132,5 +132,18 @@ def draw(rows, seeds, path):
         row[0].set_ylabel("share of rollouts", fontsize=8)
     save(figure, path)
 
+def with_curves(path):      # its own rows, and those of curves.py beside them
+    path = Path(path)
+    return read_csv(path) + read_csv(path.with_name(path.name.replace("content", "curves")))
+
+def main():
+    args = rl.parse_flags("content", "What the arms' rollouts contain.")
+    rl.collect(args, runs(args.seeds))
+    rows = with_curves(args.csv)
+    for table in TABLES:
+        print_table(*table(rows, args.seeds))
+    if args.figure:
+        draw(rows, args.seeds, args.figure)
+
 if __name__ == "__main__":
-    rl.run("curves", "What the arms' rollouts contain.", runs, TABLES, draw)
+    main()

@@ -4,31 +4,45 @@
 
 From the committed rows: seconds. Without them: three hours on one core, and the bases.
 
-How long the base was trained, and how often its texts jump to the answer. The calculation: a step
-is written right with probability a; an answer is right with probability h_0 in the head and h_6
-after six steps. Writing them all earns a^6 h_6, jumping h_0. So it should pay, and be learned, only
-from a > (h_0 / h_6)^(1/6)."""
+How long the base was trained, and how often its texts jump to the answer. The calculation, with
+probabilities at T=1: writing every step costs the chance that a value is wrong, and earns an answer
+that follows: write = P(all six values right) x P(answer right after them). Jumping earns what the
+head knows: jump = P(answer right at once). RL should learn to write if write > jump."""
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import torch
 from eval_gsm8k import print_table, read_csv
 from experiments import bases, rl
 from experiments.rl import Run, each
 from experiments.rows import panels, save
 from experiments.tables import pick
+from grpo import log_prob_table
 
 DIRECT, STEPS = (25, 50, 65, 80), (350, 500, 700, 1300)
 AFTER = ["left_to_right", "confidence", "threshold", "all_steps", "no_steps", "reward"]
-COLUMNS = ["direct", "steps", "seed", "base", "a", "h_0", "h_6", "right_all", "right_some",
-           "right_none", *(f"{name}_{when}" for when in ("before", "after") for name in AFTER)]
+COLUMNS = ["direct", "steps", "seed", "base", "values", "answer", "jump", "next_value",
+           *(f"{name}_{when}" for when in ("before", "after") for name in AFTER)]
 
 def variant(direct, steps):
     if steps == 1300:
         return "default" if direct == 65 else f"direct-{direct}"
     return "early" if (direct, steps) == (65, 500) else f"edge-{direct}-{steps}"
+
+def calculate(model, task, n):
+    """Of held-out problems: P(all values right, given that each step is begun), P(answer right
+    after them), P(answer right at once), means."""
+    problems = task.held_out("validation", n)
+    prompt = task.prompts([p["question"] for p in problems])
+    order = torch.arange(task.completion_length).expand(n, -1)
+    full, short = (log_prob_table(model, prompt, task.completions(
+        [task.solution(p, steps) for p in problems]), order) for steps in (task.n_steps, 0))
+    values = [task.fork_position(s + 1) - 1 for s in range(task.n_steps)]
+    return {"values": full[:, values].sum(1), "jump": short[:, 1],
+            "answer": full[:, task.fork_position(task.n_steps) + 1]}
 
 def how(args):
     def measure(cell):
@@ -36,12 +50,12 @@ def how(args):
         first, *_, last = rl.train_run(args.bases, args.runs, Run(
             "justgrpo", cell["seed"], "", name, watched=(0, 60)), args.quick)
         path = bases.checkpoint(args.bases, name, cell["seed"], args.quick)
-        probe = {r["measure"]: float(r["value"]) for r in read_csv(path.parent / "measures.csv")
-                 if r["measure"] in bases.PROBES}
-        return {"base": first["base"], "h_0": probe["answer_in_head_0"],
-                "a": round(np.mean([probe[f"next_value_{s}"] for s in range(6)]), 4),
-                "h_6": probe["answer_in_head_6"],
-                **{k: first[k] for k in ("right_all", "right_some", "right_none")},
+        probe = [float(r["value"]) for r in read_csv(path.parent / "measures.csv")
+                 if r["measure"].startswith("next_value")]
+        model, task, _ = bases.load(args.bases, name, cell["seed"], args.quick)
+        found = calculate(model, task, 16 if args.quick else 400)
+        return {"base": first["base"], "next_value": round(np.mean(probe), 4),
+                **{k: round(float(v.exp().mean()), 4) for k, v in found.items()},
                 **{f"{k}_before": first[k] for k in AFTER},
                 **{f"{k}_after": last[k] for k in AFTER}}
     return measure
@@ -49,9 +63,9 @@ def how(args):
 def numbers(row, *names):
     return [float(row[name] or 0) for name in names]
 
-def pays(row):      # the calculation: what all six steps earn, less what a jump does
-    a, h_0, h_6 = numbers(row, "a", "h_0", "h_6")
-    return a ** 6 * h_6 - h_0
+def pays(row):      # what writing every step earns, less what a jump does
+    values, answer, jump = numbers(row, "values", "answer", "jump")
+    return values * answer - jump
 
 def table(rows, seeds):
     out = []
@@ -59,12 +73,13 @@ def table(rows, seeds):
         for steps in STEPS:
             mine = [pick(rows, direct=direct, steps=steps, seed=s) for s in seeds]
             out.append([f".{direct}", steps, *(each(r[c] for r in mine) for c in (
-                "a", "h_0", "h_6")), each(map(pays, mine), "{:+.2f}"),
+                "next_value", "values", "answer", "jump")), each(map(pays, mine), "{:+.2f}"),
                 *(" / ".join(each((r[f"{c}_{when}"] for r in mine), "{:.2f}")
                              for when in ("before", "after"))
                   for c in ("left_to_right", "threshold", "all_steps", "no_steps"))])
-    return ["direct", "steps", "a", "h_0", "h_6", "a^6 h_6 - h_0",
-            "left to right before / after", "threshold .9", "every step written", "none"], out
+    return ["direct", "steps", "next value right, greedy", "P(all values)", "P(answer) after them",
+            "P(answer) at once", "write - jump", "left to right before / after", "threshold .9",
+            "every step written", "none"], out
 
 def check(rows, seeds):     # -> of all bases: writing pays or not; RL learned to write or to jump
     found = [(pays(r) > 0, numbers(r, "all_steps_after")[0] > numbers(r, "no_steps_after")[0])
@@ -80,7 +95,7 @@ TABLES = [table, check_table]
 def draw(rows, seeds, path):
     shown = {"left_to_right": "gain, left to right", "threshold": "gain, threshold .9",
              "all_steps": "share with every step, after"}
-    figure, axes = panels(len(shown) + 1, width=3.3, height=3)
+    figure, axes = panels(len(shown) + 1, width=3.3, height=3, sharey=False)
     for axis, (name, title) in zip(axes, shown.items()):
         cell = [[np.mean([float(r[f"{name}_after"] or 0)
                           - float(r[f"{name}_before"] or 0) * (name != "all_steps")
@@ -99,7 +114,7 @@ def draw(rows, seeds, path):
         axes[-1].plot(pays(row), numbers(row, "all_steps_after")[0], "o", color="black",
                       markersize=4, fillstyle="none")
     axes[-1].axvline(0, color="gray", linewidth=0.6)
-    axes[-1].set_xlabel("a^6 h_6 - h_0")
+    axes[-1].set_xlabel("what writing earns - what a jump does")
     axes[-1].set_title("share with every step, after", fontsize=9)
     save(figure, path)
 

@@ -7,7 +7,8 @@ From the committed rows: seconds. Without them: four hours on one core, and the 
 Five learning rates, falling to zero or constant; and, constant, Adam's eps at 1e-4 (then vanishing
 gradients no longer make steps of full size) and a KL term of .03 against the base. Watched besides
 the decoders: P(####) on an empty canvas at the place where full texts have it, which no rollout
-from left to right ever asks for."""
+from left to right ever asks for; and how far the weights have moved, for a smaller step moves less
+in every way."""
 import sys
 from pathlib import Path
 
@@ -38,9 +39,10 @@ def table(rows, seeds):
             out.append([way, rate, *(each(r[-1][d] for r in mine) for d in rl.GREEDY),
                         *(each(max(float(x[d]) for x in r) for r in mine)
                           for d in ("threshold", "entropy_bound")),
-                        *(each((r[at]["far_hash"] for r in mine), "{:.2f}") for at in (0, -1))])
+                        *(each((r[at]["far_hash"] for r in mine), "{:.2f}") for at in (0, -1)),
+                        each((r[-1]["moved"] for r in mine), "{:.1f}")])
     return ["schedule", "rate", *rl.GREEDY, "threshold, at best", "entropy bound, at best",
-            "P(#### far) before", "after"], out
+            "P(#### far) before", "after", "distance moved"], out
 
 TABLES = [table]
 

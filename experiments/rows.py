@@ -215,10 +215,10 @@ def curve(axis, row, label, style, column="correct", mean=bootstrap):
     line(axis, ks, [mean(solved(row, k, column)) for k in ks], label, style)
     axis.set_xscale("log", base=2)
 
-def panels(n, width=4.2, height=3.6, n_rows=None):      # axes: (n,) or, with n_rows, (n_rows, n)
+def panels(n, width=4.2, height=3.6, n_rows=None, sharey="row"):    # axes: (n,) or (n_rows, n)
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(n_rows or 1, n, figsize=(width * n, height * (n_rows or 1)),
-                                   squeeze=False, sharey="row")
+                                   squeeze=False, sharey=sharey)
     return figure, axes if n_rows else axes[0]
 
 def save(figure, path, tight=True):

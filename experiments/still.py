@@ -7,7 +7,8 @@ From the committed rows: seconds. Without them: half an hour on one core, and cu
 On held-out problems, with all steps written: the masked NLL at several mask rates; infilling (the
 answer and some steps are given, the others to be filled in: their exact probability, with what is
 given at rank -1); greedy decoding in random order; and how far apart random orders are in what they
-give the same text. Also the NLL of the texts that pretraining saw, most of which jump."""
+give the same text. Also (mix) the NLL of texts as in pretraining, most of which jump. The changes
+are against the base, at mask rate .5, paired by problem."""
 import sys
 from pathlib import Path
 
@@ -15,33 +16,41 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
-from eval_gsm8k import evaluate
+from eval_gsm8k import bootstrap, evaluate
 from experiments import trained
 from experiments.rl import each
 from experiments.rows import STYLES, panels, save
 from experiments.tables import pick
 from grpo import log_prob_table
-from model import diffusion_loss
 from sample import Decoder
 
 RATES = 0.15, 0.3, 0.5, 0.7, 0.9, 1.0
 COLUMNS = ["seed", "model", *(f"nll_{r:g}" for r in RATES), *(f"mix_nll_{r:g}" for r in RATES),
            "infill_logp", "infill_right", "random_order", "left_to_right_logp", "random_logp",
-           "order_spread", "n_problems"]
+           "order_spread", "n_problems", *(f"{name}_{end}" for name in ("nll_change", "mix_change")
+                                           for end in ("value", "low", "high"))]
+
+@torch.no_grad()
+def masked_nll(model, task, problems, every_step, rate):
+    """(n,) nats a masked token, of each problem, four maskings each, the same for every model."""
+    prompt = task.prompts([p["question"] for p in problems]).repeat(4, 1)
+    text = task.completions([task.solution(p, task.n_steps) if every_step else p["solution"]
+                             for p in problems]).repeat(4, 1)                  # (4n, L)
+    hidden = torch.rand(text.shape, generator=torch.Generator().manual_seed(0)) < rate
+    table = log_prob_table(model, prompt, text, torch.where(hidden, 0, -1))
+    table, hidden = (x.view(4, len(problems), -1).sum((0, 2)) for x in (table, hidden))
+    return -table / hidden.clamp(min=1)
 
 @torch.no_grad()
 def measure(model, task, n):
     problems = task.held_out("validation", n)
     prompt = task.prompts([p["question"] for p in problems])
     full = task.completions([task.solution(p, task.n_steps) for p in problems])        # (n, L)
-    mixed, L = task.completions([p["solution"] for p in problems]), full.shape[1]
-    row = {"n_problems": n}
-    for name, text in ("nll", full), ("mix_nll", mixed):
-        for rate in RATES:      # masked to exactly this rate in expectation, nats a masked token
-            hidden = torch.rand(4 * n, L, generator=torch.Generator().manual_seed(0)) < rate
-            t = hidden.float().mean().expand(4 * n)
-            row[f"{name}_{rate:g}"] = float(diffusion_loss(
-                model, prompt.repeat(4, 1), text.repeat(4, 1), t, hidden))
+    row, L = {"n_problems": n}, full.shape[1]
+    for name, every_step in ("nll", True), ("mix_nll", False):
+        for rate in RATES:
+            row[f"{name}_{rate:g}"] = float(masked_nll(model, task, problems, every_step,
+                                                       rate).mean())
     # Given: the first two steps, the last two, and the answer; to be filled in: two in the middle.
     position = torch.arange(L)
     gap = (position >= task.fork_position(2)) & (position < task.fork_position(4))
@@ -58,13 +67,22 @@ def measure(model, task, n):
 
 def how(args):
     def one(cell):
+        n = 16 if args.quick else 400
+        base, task = trained.load(args, trained.BASE, cell["seed"])
+        before = [masked_nll(base, task, task.held_out("validation", n), every_step, 0.5)
+                  for every_step in (True, False)]
         model, task = trained.load(args, cell["model"], cell["seed"])
-        return {k: round(v, 4) for k, v in measure(model, task, 16 if args.quick else 400).items()}
+        row = measure(model, task, n)
+        for name, every_step, old in zip(("nll_change", "mix_change"), (True, False), before):
+            new = masked_nll(model, task, task.held_out("validation", n), every_step, 0.5)
+            row |= {f"{name}_{end}": float(v) for end, v in zip(
+                ("value", "low", "high"), bootstrap((new - old).numpy()))}
+        return {k: round(v, 4) for k, v in row.items()}
     return one
 
 def table(rows, seeds):
-    names = ["nll_0.15", "nll_0.5", "nll_0.9", "mix_nll_0.5", "infill_logp", "infill_right",
-             "random_order", "left_to_right_logp", "random_logp", "order_spread"]
+    names = ["nll_0.15", "nll_0.5", "nll_0.9", "mix_nll_0.5", "mix_change_value", "infill_logp",
+             "infill_right", "random_order", "left_to_right_logp", "random_logp", "order_spread"]
     return ["model", *names], [[model, *(each(pick(rows, seed=s, model=model)[c] for s in seeds)
                                          for c in names)] for model in trained.MODELS]
 

@@ -9,8 +9,8 @@ import torch
 
 import train
 from data import Toy
-from experiments import (after, beyond, content, curves, edge, fast, freedom, frontier, knobs, rl,
-                         still, trained)
+from experiments import (after, beyond, curves, edge, fast, freedom, frontier, knobs, rl, still,
+                         trained)
 from experiments.rl import Run
 from grpo import ARMS, log_prob_table
 from model import MaskedDiffusionLM, ModelConfig
@@ -151,7 +151,6 @@ def test_what_rollouts_contain_by_hand(monkeypatch):
     assert row["reward"] == 0.25 and row["signal"] == 0.5 and row["n_rollouts"] == 8
     assert row["length"] == (2 * 22 + 10 + 5 * 3) / 8       # end-of-text included
     assert row["entropy_fork"] == 0.5 and row["entropy_other"] == ""
-    assert content.push(row) == pytest.approx(0.25 * (0.5 - 0.25))
 
 
 # ----------------------------------------------------------------------------------------------
@@ -226,13 +225,32 @@ def test_stories_beyond_training_fit_the_model_and_its_vocabulary(name):
 
 
 def test_writing_pays_where_six_steps_earn_more_than_a_guess():
-    assert edge.pays({"a": "1", "h_0": ".25", "h_6": "1"}) == pytest.approx(0.75)
-    assert edge.pays({"a": ".5", "h_0": ".25", "h_6": "1"}) == pytest.approx(0.5 ** 6 - 0.25)
-    rows = [{"a": "1", "h_0": ".2", "h_6": "1", "all_steps_after": a, "no_steps_after": b}
+    assert edge.pays({"values": ".8", "jump": ".25", "answer": ".9"}) == pytest.approx(0.47)
+    good, bad = ({"values": v, "jump": ".2", "answer": "1"} for v in ("1", ".1"))
+    rows = [{**good, "all_steps_after": a, "no_steps_after": b}
             for a, b in (("1", "0"), (".9", ".1"), ("0", "1"))]
-    rows.append({"a": ".5", "h_0": ".2", "h_6": "1", "all_steps_after": "0",
-                 "no_steps_after": "1"})
+    rows.append({**bad, "all_steps_after": "0", "no_steps_after": "1"})
     assert edge.check(rows, None) == [["writing pays", 2, 1], ["jumping pays", 0, 1]]
+
+
+def test_the_calculation_is_of_the_tokens_that_have_to_be_right():
+    model, found = toy_model(), edge.calculate(toy_model(), TASK, 3)
+    for n, p in enumerate(TASK.held_out("validation", 3)):
+        prompt = TASK.prompts([p["question"]])[0]
+
+        def logp(n_written, word, i):       # of the token that this word is, after the text so far
+            ids = TASK.completions([TASK.solution(p, n_written)])[0]
+            assert TASK.tokenizer.decode([int(ids[i])]) == word
+            seen = torch.where(torch.arange(22) < i, ids, TASK.mask_id)
+            with torch.no_grad():
+                out = model(torch.cat([prompt, seen])[None])[0, -22 + i].log_softmax(-1)
+            return float(out[ids[i]])
+        answer = f" {p['answer']}"
+        steps = [" " + step.split()[-1] for step in p["steps"][1:]]
+        assert float(found["jump"][n]) == pytest.approx(logp(0, answer, 1), abs=1e-4)
+        assert float(found["answer"][n]) == pytest.approx(logp(6, answer, 20), abs=1e-4)
+        assert float(found["values"][n]) == pytest.approx(
+            sum(logp(6, word, 3 * s + 3) for s, word in enumerate(steps)), abs=1e-4)
 
 
 def test_a_model_that_reads_nothing_is_consistent_in_all_orders():
@@ -255,6 +273,7 @@ def test_a_model_that_reads_nothing_is_consistent_in_all_orders():
     assert row["order_spread"] == pytest.approx(0, abs=1e-4)
     assert row["random_logp"] == pytest.approx(row["left_to_right_logp"], abs=1e-4)
     assert row["nll_1"] == pytest.approx(-row["left_to_right_logp"] / 22, abs=1e-4)
+    assert row["nll_0.5"] == pytest.approx(row["nll_1"], rel=0.2)     # some of the tokens, the same
     assert row["infill_right"] == 0
 
 
