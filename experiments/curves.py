@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import train
+from eval_gsm8k import read_csv
 from experiments import rl
 from experiments.rl import Run, each
-from experiments.rows import STYLES, panels, save
+from experiments.rows import ASSETS, STYLES, panels, save
 from grpo import ARMS
 
 RATES = "--grpo-lr 1.5e-5", "", "--grpo-lr 1.5e-4"      # "": train.py's, 5e-5
@@ -50,6 +51,10 @@ def best(rows, name, seeds):    # -> the rate chosen
 def lr(rate):
     return f"{train.parse_flags(rate.split())[1].grpo_lr:g}"
 
+def seconds(name, seeds):       # of timing.py, which had the machine to itself; means, by step
+    rows = [r for r in read_csv(ASSETS.parent / "rl" / "timing.csv") if r["arm"] == name]
+    return np.mean([[float(r["seconds"]) for r in rows if int(r["seed"]) == s] for s in seeds], 0)
+
 def table(rows, seeds):
     """The last step: every arm at every rate, the chosen one marked."""
     out = []
@@ -61,9 +66,8 @@ def table(rows, seeds):
                         f"{validation(rows, name, rate, seeds):.3f}",
                         *(each(r[d] for r in mine) for d in rl.GREEDY),
                         *(f"{np.mean([float(r[c]) for r in mine]):,.0f}"
-                          for c in ("seconds", "evaluations", "states"))])
-    return ["arm", "learning rate", "validation", *rl.GREEDY, "seconds", "evaluations",
-            "states run"], out
+                          for c in ("evaluations", "states"))])
+    return ["arm", "learning rate", "validation", *rl.GREEDY, "evaluations", "states run"], out
 
 TABLES = [table]
 
@@ -80,6 +84,8 @@ def draw(rows, seeds, path):
                 rate = best(rows, name, seeds)
                 mine = [rl.of(rows, contender(name, seed, rate)) for seed in seeds]
                 xs = np.mean([[float(r[x]) for r in one] for one in mine], 0)
+                if x == "seconds" and len(xs) > 2:      # not with --quick
+                    xs = seconds(name, seeds)
                 xs = xs if x == "step" else np.maximum(xs, xs[1] / 3)       # 0, on a log axis
                 ys = np.array([[float(r[decoder]) for r in one] for one in mine])
                 axis.errorbar(xs, ys.mean(0), [ys.mean(0) - ys.min(0), ys.max(0) - ys.mean(0)],

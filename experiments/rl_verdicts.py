@@ -279,11 +279,11 @@ def methods_table():
         if name in curves.CONTENDERS:
             rate = curves.best(load("curves"), name, SEEDS)
             last = curves.last(load("curves"), name, rate, SEEDS)
-            cells += [curves.lr(rate), *(f"{np.mean([float(r[c]) for r in last]):,.0f}"
-                                         for c in ("seconds", "evaluations", "states"))]
+            cells += [curves.lr(rate), f"{curves.seconds(name, SEEDS)[-1]:,.0f}", *(
+                f"{np.mean([float(r[c]) for r in last]):,.0f}" for c in ("evaluations", "states"))]
             cells.insert(0, ARMS[name.split(",")[0]][3])
         else:
-            cells = ["" if name == trained.BASE else "pretrained for 1,600 steps, not 1,300", *cells]
+            cells = ["" if name == trained.BASE else "1,600 pretraining steps, not 1,300", *cells]
             cells += ["", "", "", ""]
         out.append([name, *cells])
     return markdown(["arm", "what differs", "left to right", "LCR", "threshold .9", "rate",

@@ -1,0 +1,48 @@
+"""The seconds of curves.py's figure and of README.md's table of methods: every arm at its best
+rate, alone on the machine, one thread, unwatched.
+
+    OMP_NUM_THREADS=1 python experiments/timing.py      half an hour, with nothing beside it
+
+(The runs of curves.py went two at a time: their own seconds vary by a factor of two.)"""
+import copy
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import train
+from eval_gsm8k import print_table, read_csv, write_csv
+from experiments import curves, rl, trained
+from experiments.bases import load
+
+COLUMNS = ["arm", "seed", "step", "seconds"]
+
+def measure(args, name, seed):
+    """-> rows, one a watched step."""
+    run = curves.contender(name, seed, "" if args.quick else trained.rate(name))
+    model, task, _ = load(args.bases, run.variant, seed, args.quick)
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--device", "cpu", "--seed", str(seed), "--arm", run.arm, "--out", folder,
+                 *run.options.split(), *["--quick", "--grpo-steps", "5"] * args.quick]
+        _, settings = train.parse_flags(flags)
+        settings.device = "cpu"
+        write_csv(f"{folder}/log.csv", train.TABLES["log"], [])
+        train.grpo(settings, task, copy.deepcopy(model), lambda *_: {})
+        log = {int(r["step"]): r["seconds"] or "0" for r in read_csv(f"{folder}/log.csv")}
+    return [{"arm": name, "seed": seed, "step": step, "seconds": log[step]}
+            for step in run.watched if step in log]
+
+def main():
+    args = rl.parse_flags("timing", "The seconds of every arm, alone on the machine.")
+    rows = read_csv(args.csv) if Path(args.csv).exists() else []
+    for seed in args.seeds:
+        for name in curves.CONTENDERS:
+            if not any(r["arm"] == name and r["seed"] == str(seed) for r in rows):
+                rows += measure(args, name, seed)
+                write_csv(args.csv, COLUMNS, rows)
+                rows = read_csv(args.csv)
+    print_table(COLUMNS, [[r[c] for c in COLUMNS] for r in rows if int(r["step"]) > 0])
+
+if __name__ == "__main__":
+    main()
