@@ -163,7 +163,7 @@ def hand_made(*ranks, words=WORDS, entropy=None, is_top=None, nfe=None):
     B, L = rank.shape
     ones = torch.ones(B, L)
     return Sample(torch.tensor([ids] * B), rank, ones * 0 if entropy is None else entropy, -ones,
-                  ones > 0 if is_top is None else is_top,
+                  ones, ones > 0 if is_top is None else is_top,
                   torch.tensor(nfe or [int(r[r < L].max()) + 1 for r in rank]))
 
 

@@ -129,6 +129,7 @@ def test_entropy_and_is_top_are_of_the_untempered_distribution_at_the_commit(dec
         entropy = -sum(q * math.log(q) for q in p.tolist() if q > 0)
         assert float(s.entropy[b, i]) == pytest.approx(entropy, abs=1e-5)
         assert s.is_top[b, i] == (s.tokens[b, i] == p.argmax())
+        assert float(s.top[b, i]) == pytest.approx(float(p.max()), abs=1e-5)
 
 
 @each_decoder()
