@@ -9,7 +9,8 @@ learns to write steps if its rollouts contain some texts with every step, and if
 more often. The tables have what rollouts contain before training, and who writes every step after
 it. To see whether an arm that writes none is stuck or slow, six arms are given three times as many
 steps; whether it lacks exploration, LCR's rollouts get higher temperatures; whether it is a matter
-of the base, all arms but `random`, which is slow, get three bases more."""
+of the base, all arms but `random`, which is slow, get three bases more, and three of a harder task
+(coverage.py's: 8 operations, .8 of the texts jump), these at the rate that curves.py chose."""
 import sys
 from pathlib import Path
 
@@ -17,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from eval_gsm8k import print_table, read_csv
-from experiments import curves, rl
-from experiments.curves import CONTENDERS, contender
+from experiments import curves, rl, trained
+from experiments.curves import CONTENDERS, contender, joined
 from experiments.rl import Run, each
 from experiments.rows import panels, save
 
@@ -40,11 +41,15 @@ def hot(name, seed):
     arm, options = HOT[name]
     return Run(arm, seed, options)
 
-def runs(seeds):
-    more = MORE if len(seeds) > 1 else ()
+def hard(name, seed, quick=False):
+    arm, block = CONTENDERS[name]
+    return Run(arm, seed, joined("" if quick else trained.rate(name), block), "hard")
+
+def runs(seeds, quick=False):
     return [*(f(name, seed) for f, names in ((long, LONG), (hot, HOT))
               for name in names for seed in seeds),
-            *(contender(name, seed) for seed in more for name in FAST)]
+            *(contender(name, seed) for seed in () if quick else MORE for name in FAST),
+            *(hard(name, seed, quick) for seed in seeds for name in FAST)]
 
 def number(row, column):        # a share of nothing is nothing
     return float(row[column] or 0)
@@ -74,19 +79,26 @@ def end_table(rows, seeds):
     return ["arm", "every step", "right", "none", "right", "reward", "signal", "length",
             "entropy at forks"], out
 
-def more_table(rows, seeds):
-    """All bases, train.py's rate: the share of an arm's own rollouts that write every step, before
-    training and after; greedy LCR after."""
-    bases = [*seeds, *(MORE if len(seeds) > 1 else ())]
+def escapes(rows, of_seed, bases):
+    """The share of an arm's own rollouts that write every step, before training and after; on how
+    many bases it is above .5; greedy accuracies after."""
     out = []
     for name in FAST:
-        mine = [rl.of(rows, contender(name, seed)) for seed in bases]
+        mine = [rl.of(rows, of_seed(name, seed)) for seed in bases]
         out.append([name, each((one[0]["all_steps"] for one in mine), "{:.3f}"),
                     each((one[-1]["all_steps"] for one in mine), "{:.2f}"),
                     sum(number(one[-1], "all_steps") > 0.5 for one in mine),
-                    each((one[-1]["confidence"] for one in mine), "{:.2f}")])
+                    *(each((one[-1][d] for one in mine), "{:.2f}") for d in curves.DECODERS)])
     return ["arm", "every step before, by base", "after", f"bases of {len(bases)} above .5",
-            "LCR after"], out
+            *curves.DECODERS], out
+
+def more_table(rows, seeds):
+    """Six bases of the default task, at train.py's rate."""
+    return escapes(rows, contender, [*seeds, *MORE])
+
+def hard_table(rows, seeds):
+    """Three bases of the harder task, at the rates that curves.py chose on the default one."""
+    return escapes(rows, hard, seeds)
 
 def long_table(rows, seeds):
     """180 steps at train.py's rate: after 60 of them and at the end."""
@@ -110,7 +122,7 @@ def hot_table(rows, seeds):
     return ["rollouts", *(f"{c} {when}" for c in ("every step", "right", "none", "right")
                           for when in ("before", "after")), *curves.DECODERS], out
 
-TABLES = [base_table, end_table, more_table, long_table, hot_table]
+TABLES = [base_table, end_table, more_table, hard_table, long_table, hot_table]
 
 def draw(rows, seeds, path):
     """train.py's learning rate. Solid: every step is written; dashed: none."""
@@ -138,9 +150,9 @@ def with_curves(path):      # its own rows, and those of curves.py beside them
 
 def main():
     args = rl.parse_flags("content", "What the arms' rollouts contain.")
-    rl.collect(args, runs(args.seeds))
+    rl.collect(args, runs(args.seeds, args.quick))
     rows = with_curves(args.csv)
-    for table in TABLES:
+    for table in [base_table, end_table] if args.quick else TABLES:
         print_table(*table(rows, args.seeds))
     if args.figure:
         draw(rows, args.seeds, args.figure)
