@@ -48,7 +48,7 @@ def hard(name, seed, quick=False):
 def runs(seeds, quick=False):
     return [*(f(name, seed) for f, names in ((long, LONG), (hot, HOT))
               for name in names for seed in seeds),
-            *(contender(name, seed) for seed in () if quick else MORE for name in FAST),
+            *(contender(name, seed) for seed in (() if quick else MORE) for name in FAST),
             *(hard(name, seed, quick) for seed in seeds for name in FAST)]
 
 def number(row, column):        # a share of nothing is nothing
