@@ -265,10 +265,11 @@ def test_every_arm_trains_in_the_one_loop_beside_the_others(arm, story, tmp_path
     log = [r for r in read(folder / "log.csv") if r["stage"] == arm]
     assert any(float(r["signal"]) > 0 for r in log[1:])
     assert all(float(r["clipped"]) == 0 for r in log[1:]) or "--updates-per-batch" in flags
-    again = shutil.copytree(story[0], tmp_path / "again")       # the same seed, the same weights
-    with no_matplotlib():
-        run(train.main, *flags, "--out", again, task=Coin())
-    assert (folder / f"{arm}.pt").read_bytes() == (again / f"{arm}.pt").read_bytes()
+    if arm in ("one_step", "elbo", "mismatch", "rejection"):    # which draw more than rollouts
+        again = shutil.copytree(story[0], tmp_path / "again")   # the same seed, the same weights
+        with no_matplotlib():
+            run(train.main, *flags, "--out", again, task=Coin())
+        assert (folder / f"{arm}.pt").read_bytes() == (again / f"{arm}.pt").read_bytes()
 
 
 @pytest.mark.parametrize("arm", ["justgrpo", "rejection", "elbo"])
