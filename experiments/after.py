@@ -50,11 +50,10 @@ TABLES = [table]
 
 def draw(rows, seeds, path):
     """Black: the base. Rollouts in one block."""
-    shown = [m for m in trained.MODELS if "blocks" not in m]
     figure, axes = panels(len(seeds), n_rows=2)
     for line, decoder in zip(axes, DECODERS):
         for axis, seed in zip(line, seeds):
-            for i, model in enumerate(shown):
+            for i, model in enumerate(trained.ONE_BLOCK):
                 curve(axis, pick(rows, seed=seed, model=model, decoder=decoder), model, i)
             axis.set_title(f"{short(decoder)}, T = 0.6, seed {seed}", fontsize=9)
         line[0].set_ylabel("pass@k")

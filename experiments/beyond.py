@@ -68,10 +68,9 @@ TABLES = [table]
 
 def draw(rows, seeds, path):
     """Means of the seeds. Rollouts in one block."""
-    shown = [m for m in trained.MODELS if "blocks" not in m]
     figure, axes = panels(len(DECODERS), width=4, height=3.4)
     for axis, decoder in zip(axes, DECODERS):
-        for i, model in enumerate(shown):
+        for i, model in enumerate(trained.ONE_BLOCK):
             y = [np.mean([correct(pick(rows, seed=s, model=model, set=name,
                                        decoder=decoder)).mean() for s in seeds]) for name in SETS]
             axis.plot(range(len(y)), y, label=model, linewidth=1.1, markersize=4, **STYLES[i])

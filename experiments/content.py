@@ -17,11 +17,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from eval_gsm8k import print_table, read_csv
+from eval_gsm8k import read_csv
 from experiments import curves, rl, trained
 from experiments.curves import CONTENDERS, contender, joined
-from experiments.rl import Run, each
-from experiments.rows import panels, save
+from experiments.rl import Run, each, number
+from experiments.rows import panels, report, save
 
 # One arm for each way to roll out.
 ORDERS = {"left to right": "justgrpo", "LCR, one block": "confidence",
@@ -50,9 +50,6 @@ def runs(seeds, quick=False):
               for name in names for seed in seeds),
             *(contender(name, seed) for seed in (() if quick else MORE) for name in FAST),
             *(hard(name, seed, quick) for seed in seeds for name in FAST)]
-
-def number(row, column):        # a share of nothing is nothing
-    return float(row[column] or 0)
 
 def base_table(rows, seeds):
     """What rollouts at T=1 contain before training: texts, and the share of them that is right."""
@@ -152,10 +149,7 @@ def main():
     args = rl.parse_flags("content", "What the arms' rollouts contain.")
     rl.collect(args, runs(args.seeds, args.quick))
     rows = with_curves(args.csv)
-    for table in [base_table, end_table] if args.quick else TABLES:
-        print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    report(args, rows, [base_table, end_table] if args.quick else TABLES, draw)
 
 if __name__ == "__main__":
     main()

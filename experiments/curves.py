@@ -26,6 +26,7 @@ BLOCKS = "--rollout-block-length 8"
 CONTENDERS = {arm: (arm, "") for arm in ARMS} | {
     f"{arm}, blocks of 8": (arm, BLOCKS)
     for arm, (order, *_) in ARMS.items() if order in ("confidence", "top_probability")}
+IN_BLOCKS = [name for name, (_, block) in CONTENDERS.items() if block]
 DECODERS = [*train.WATCHED]
 
 def joined(*options):
@@ -38,15 +39,15 @@ def contender(name, seed, rate=""):
 def runs(seeds):
     return [contender(name, seed, rate) for rate in RATES for name in CONTENDERS for seed in seeds]
 
-def last(rows, name, rate, seeds):
-    return [rl.of(rows, contender(name, seed, rate))[-1] for seed in seeds]
+def last(rows, name, rate, seeds, make=contender):
+    return [rl.of(rows, make(name, seed, rate))[-1] for seed in seeds]
 
-def validation(rows, name, rate, seeds):
+def validation(rows, name, rate, seeds, make=contender):
     return np.mean([[float(r[f"validation_{d}"]) for d in DECODERS]
-                    for r in last(rows, name, rate, seeds)])
+                    for r in last(rows, name, rate, seeds, make)])
 
-def best(rows, name, seeds):    # -> the rate chosen
-    return max(RATES, key=lambda rate: validation(rows, name, rate, seeds))
+def best(rows, name, seeds, make=contender):    # -> the rate chosen; make(name, seed, rate): a Run
+    return max(RATES, key=lambda rate: validation(rows, name, rate, seeds, make))
 
 def lr(rate):
     return f"{train.parse_flags(rate.split())[1].grpo_lr:g}"
@@ -76,7 +77,7 @@ def draw(rows, seeds, path):
     rollouts in one block; below, in blocks of 8, with justgrpo and rejection again."""
     axes_of = {"step": "step", "seconds": "seconds", "evaluations": "forward evaluations, a row "
                "and state", "states": "distinct states run"}
-    blocks = ["justgrpo", "rejection", *(name for name in CONTENDERS if "blocks" in name)]
+    blocks = ["justgrpo", "rejection", *IN_BLOCKS]
     figure, axes = panels(len(axes_of), n_rows=2 * len(DECODERS), width=3.6, height=2.6)
     for row, decoder, names in zip(axes, [*DECODERS] * 2, [[*ARMS]] * 3 + [blocks] * 3):
         for axis, (x, label) in zip(row, axes_of.items()):

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
-from eval_gsm8k import print_table, read_csv
+from eval_gsm8k import read_csv
 from experiments import bases, rl
-from experiments.rl import Run, each
-from experiments.rows import panels, save
+from experiments.rl import Run, each, number
+from experiments.rows import panels, report, save
 from experiments.tables import pick
 from grpo import log_prob_table
 
@@ -60,11 +60,8 @@ def how(args):
                 **{f"{k}_after": last[k] for k in AFTER}}
     return measure
 
-def numbers(row, *names):
-    return [float(row[name] or 0) for name in names]
-
 def pays(row):      # what writing every step earns, less what a jump does
-    values, answer, jump = numbers(row, "values", "answer", "jump")
+    values, answer, jump = (number(row, name) for name in ("values", "answer", "jump"))
     return values * answer - jump
 
 def table(rows, seeds):
@@ -82,7 +79,7 @@ def table(rows, seeds):
             "every step written", "none"], out
 
 def check(rows, seeds):     # -> of all bases: writing pays or not; RL learned to write or to jump
-    found = [(pays(r) > 0, numbers(r, "all_steps_after")[0] > numbers(r, "no_steps_after")[0])
+    found = [(pays(r) > 0, number(r, "all_steps_after") > number(r, "no_steps_after"))
              for r in rows]
     return [[what, sum(f == (p, True) for f in found), sum(f == (p, False) for f in found)]
             for p, what in ((True, "writing pays"), (False, "jumping pays"))]
@@ -97,8 +94,8 @@ def draw(rows, seeds, path):
              "all_steps": "share with every step, after"}
     figure, axes = panels(len(shown) + 1, width=3.3, height=3, sharey=False)
     for axis, (name, title) in zip(axes, shown.items()):
-        cell = [[np.mean([float(r[f"{name}_after"] or 0)
-                          - float(r[f"{name}_before"] or 0) * (name != "all_steps")
+        cell = [[np.mean([number(r, f"{name}_after")
+                          - number(r, f"{name}_before") * (name != "all_steps")
                           for s in seeds for r in [pick(rows, direct=d, steps=n, seed=s)]])
                  for d in DIRECT] for n in STEPS]
         axis.imshow(cell, cmap="RdBu", vmin=-1, vmax=1, origin="lower", aspect="auto")
@@ -111,7 +108,7 @@ def draw(rows, seeds, path):
         axis.set_title(title, fontsize=9)
     axes[0].set_ylabel("pretraining steps")
     for row in rows:
-        axes[-1].plot(pays(row), numbers(row, "all_steps_after")[0], "o", color="black",
+        axes[-1].plot(pays(row), number(row, "all_steps_after"), "o", color="black",
                       markersize=4, fillstyle="none")
     axes[-1].axvline(0, color="gray", linewidth=0.6)
     axes[-1].set_xlabel("what writing earns - what a jump does")
@@ -121,11 +118,7 @@ def draw(rows, seeds, path):
 def main():
     args = rl.parse_flags("edge", "JustGRPO from bases of all strengths.")
     cells = [dict(direct=d, steps=n, seed=s) for d in DIRECT for n in STEPS for s in args.seeds]
-    rows = rl.gather(args, COLUMNS, cells, how(args))
-    for one in TABLES:
-        print_table(*one(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    report(args, rl.gather(args, COLUMNS, cells, how(args)), TABLES, draw)
 
 if __name__ == "__main__":
     main()

@@ -32,7 +32,7 @@ def table(rows, seeds):
         for at in range(1, len(mine[0])):
             out.append([name, mine[0][at]["step"], *(each(one[at][d] for one in mine)
                                                      for d in rl.GREEDY),
-                        *(each((one[at][c] for one in mine), "{:,.0f}") for c in ("seconds",)),
+                        each((one[at]["seconds"] for one in mine), "{:,.0f}"),
                         f"{np.mean([float(one[at]['states']) for one in mine]):,.0f}",
                         *(each((one[at][c] for one in mine), "{:.2f}")
                           for c in ("forks_trained", "forks"))])

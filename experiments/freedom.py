@@ -11,8 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-from experiments import rl
+from experiments import curves, rl
 from experiments.curves import DECODERS, RATES, joined, lr
 from experiments.rl import Run, each
 from experiments.rows import STYLES, panels, save
@@ -29,11 +28,10 @@ def runs(seeds):
             for seed in seeds]
 
 def last(rows, length, rate, seeds):
-    return [rl.of(rows, of_length(length, seed, rate))[-1] for seed in seeds]
+    return curves.last(rows, length, rate, seeds, of_length)
 
 def best(rows, length, seeds):
-    return max(RATES, key=lambda rate: np.mean([[float(r[f"validation_{d}"]) for d in DECODERS]
-                                                for r in last(rows, length, rate, seeds)]))
+    return curves.best(rows, length, seeds, of_length)
 
 def table(rows, seeds):
     out = []

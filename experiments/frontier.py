@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from eval_gsm8k import bootstrap, evaluate
 from experiments import trained
+from experiments.curves import IN_BLOCKS
 from experiments.rl import bits, from_bits
 from experiments.rows import STYLES, panels, plain, save
 from experiments.tables import pick
@@ -81,8 +82,7 @@ TABLES = [table, budget_table]
 
 def draw(rows, seeds, path):
     """Above, rollouts in one block; below, in blocks of 8. The base and justgrpo in both."""
-    blocks = [m for m in trained.MODELS if "blocks" in m]
-    groups = [trained.LONGER, *list(ARMS)[1:]], ["rejection", *blocks]
+    groups = [trained.LONGER, *list(ARMS)[1:]], ["rejection", *IN_BLOCKS]
     figure, axes = panels(len(seeds), n_rows=2, width=4.4, height=3.4)
     for column, seed in zip(zip(*axes), seeds):
         for axis, group in zip(column, ([trained.BASE, "justgrpo", *g] for g in groups)):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import train
 from tqdm import tqdm
-from eval_gsm8k import evaluate, print_table, read_csv, write_csv
+from eval_gsm8k import evaluate, read_csv, write_csv
 from experiments import rows as trap
 from experiments.bases import load
 from grpo import log_prob_table, log_probs
@@ -165,6 +165,16 @@ def far_hash(model, task, n):
                                                   + task.fork_position(task.n_steps)]
     return float(logits.softmax(-1)[:, task.hash_id].mean())
 
+def settings(run, folder, quick):       # -> train.py's flags, and those of Spy's own
+    words = run.options.split()
+    own = {k: float(v) for k, _, v in (word.partition("=") for word in words if "=" in word)}
+    flags = ["--device", "cpu", "--seed", str(run.seed), "--arm", run.arm, "--out", str(folder),
+             *(word for word in words if "=" not in word)]
+    parser, args = train.parse_flags(flags + ["--quick", "--grpo-steps", "5"] * quick)
+    train.check(parser, args)
+    write_csv(Path(folder, "log.csv"), train.TABLES["log"], [])
+    return args, own
+
 def train_run(bases, runs, run, quick=False):
     """-> the rows of a run: read, if it is there, else made."""
     folder = run.folder(runs, quick)
@@ -177,14 +187,7 @@ def train_run(bases, runs, run, quick=False):
                 for r in rows if quick or int(r["step"]) in run.watched]
     model, task, weights = load(bases, run.variant, run.seed, quick)
     folder.mkdir(parents=True, exist_ok=True)
-    words = run.options.split()
-    own = {k: float(v) for k, _, v in (word.partition("=") for word in words if "=" in word)}
-    flags = ["--device", "cpu", "--seed", str(run.seed), "--arm", run.arm, "--out", str(folder),
-             *(word for word in words if "=" not in word)]
-    parser, args = train.parse_flags(flags + ["--quick", "--grpo-steps", "5"] * quick)
-    args.device = "cpu"
-    train.check(parser, args)
-    write_csv(folder / "log.csv", train.TABLES["log"], [])
+    args, own = settings(run, folder, quick)
     n, rows, model = 16 if quick else 400, [], copy.deepcopy(model)
     spy = Spy(model, task, **own)
 
@@ -247,17 +250,16 @@ def collect(args, runs):
 def run(name, description, runs, tables, draw):
     """An experiment: train what is missing, print its tables, draw its figure if asked to."""
     args = parse_flags(name, description)
-    rows = collect(args, runs(args.seeds))
-    for table in tables:
-        print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    trap.report(args, collect(args, runs(args.seeds)), tables, draw)
 
 def of(rows, run):      # -> its rows, one a watched step
     found = [r for r in rows if run_key(r) == run_key(vars(run))]
     if not found:
         raise ValueError(f"no rows of {run}")
     return found
+
+def number(row, column):        # a share of nothing is nothing
+    return float(row[column] or 0)
 
 def each(values, form="{:.3f}"):        # of the seeds
     return "; ".join(form.format(float(v)) if v != "" else "none" for v in values)

@@ -21,13 +21,13 @@ from experiments import (after, beyond, content, curves, edge, erosion, fast, fr
                          knobs, rl, still, trained)
 from experiments.bases import SEEDS
 from experiments.rl import Run
-from experiments.rows import ASSETS, LCR, LTR, solved, spearman
+from experiments.rows import ASSETS, LCR, LTR, lead, spearman
 from experiments.tables import ROOT, fill, markdown, pick
-from experiments.verdicts import PAGE, above, below, shown, within
+from experiments.verdicts import (FALLBACK, PAGE, PAPER, REJECTION, above, below, shown, under,
+                                  verdict_table, within)
 from grpo import ARMS
 
 FOLDER, README = ASSETS.parent / "rl", ROOT / "README.md"
-PAPER, REJECTION, FALLBACK = "2601.15165", "2609.34509", "2609.39859"
 US = "us, before the runs"
 WHOSE = {trained.LONGER: "a reviewer's first question", "rejection": "a reviewer's first question",
          "random": f"{PAPER}, table 5", "one_step": f"{PAPER}, table 2 (d1)",
@@ -156,10 +156,8 @@ def by_still():
 
 def by_k():
     def change(model, decoder, k, column="correct"):
-        rows = load("after")
-        return [bootstrap(solved(pick(rows, seed=s, model=model, decoder=decoder), k, column)
-                          - solved(pick(rows, seed=s, model=trained.BASE, decoder=decoder), k,
-                                   column)) for s in SEEDS]
+        return [lead(*(pick(load("after"), seed=s, model=m, decoder=decoder)
+                       for m in (model, trained.BASE)), k, column) for s in SEEDS]
     for decoder, name in ((LTR, "left to right"), (LCR, "LCR in one block")):
         found = change("justgrpo", decoder, 1)
         yield ("JustGRPO raises pass@1", PAPER, f"justgrpo - base, {name}, pass@1, above 0",
@@ -211,9 +209,8 @@ def by_edge():
         mine = [r for r in load("edge") if int(r["seed"]) == seed]
         (wrote, jumped), (wrong, right) = (line[1:] for line in edge.check(mine, SEEDS))
         hits, n = wrote + right, len(mine)
-        constant = max(wrote + wrong, jumped + right)       # who always says the commoner one
-        found.append((hits / n - constant / n, *share(hits / n, n)[1:]))
-        found[-1] = found[-1][0], found[-1][1] - constant / n, found[-1][2] - constant / n
+        constant = max(wrote + wrong, jumped + right) / n   # who always says the commoner one
+        found.append(tuple(x - constant for x in share(hits / n, n)))
     yield ("a product and a comparison say which bases learn to write and which to jump", US,
            "share of 16 bases where write > jump and what RL learned agree - the same of whoever "
            "always says the commoner, above 0", shown(found), above(found))
@@ -290,12 +287,9 @@ def methods_table():
                      "seconds", "evaluations", "states run"], out)
 
 def tables():
-    found = {"rl_verdicts": markdown(
-        ["", "claim", "whose", "the number that decides", "ours, seeds 0; 1; 2 [95 %]", "verdict"],
-        [(number, *line) for number, part in PARTS for line in part()])}
-    for name, script in EXPERIMENTS.items():
-        found[name] = "\n\n".join(markdown(*table(load(name), SEEDS)) for table in script.TABLES)
-    return found
+    return {"rl_verdicts": verdict_table((number, *line) for number, part in PARTS
+                                         for line in part()),
+            **{name: under(script, load(name)) for name, script in EXPERIMENTS.items()}}
 
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:

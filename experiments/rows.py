@@ -111,7 +111,9 @@ def collect(args, cells):
 def run(name, description, cells, tables, draw, collect=collect):
     """An experiment: measure what is missing, print its tables, draw its figure if asked to."""
     args = parse_flags(name, description)
-    rows = collect(args, cells(args.seeds))
+    report(args, collect(args, cells(args.seeds)), tables, draw)
+
+def report(args, rows, tables, draw):
     for table in tables:
         print_table(*table(rows, args.seeds))
     if args.figure:

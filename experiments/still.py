@@ -30,7 +30,6 @@ COLUMNS = ["seed", "model", *(f"nll_{r:g}" for r in RATES), *(f"mix_nll_{r:g}" f
            "order_spread", "n_problems", *(f"{name}_{end}" for name in ("nll_change", "mix_change")
                                            for end in ("value", "low", "high"))]
 
-@torch.no_grad()
 def masked_nll(model, task, problems, every_step, rate):
     """(n,) nats a masked token, of each problem, four maskings each, the same for every model."""
     prompt = task.prompts([p["question"] for p in problems]).repeat(4, 1)
@@ -41,16 +40,22 @@ def masked_nll(model, task, problems, every_step, rate):
     table, hidden = (x.view(4, len(problems), -1).sum((0, 2)) for x in (table, hidden))
     return -table / hidden.clamp(min=1)
 
-@torch.no_grad()
-def measure(model, task, n):
+TEXTS = {"nll": True, "mix_nll": False}         # is every step written?
+CHANGES = {"nll_change": "nll", "mix_change": "mix_nll"}
+
+def measure(model, task, n, before=None):
+    """-> columns; and masked_nll's (n,) at rate .5 of both TEXTS. before: those of the base."""
     problems = task.held_out("validation", n)
     prompt = task.prompts([p["question"] for p in problems])
     full = task.completions([task.solution(p, task.n_steps) for p in problems])        # (n, L)
     row, L = {"n_problems": n}, full.shape[1]
-    for name, every_step in ("nll", True), ("mix_nll", False):
-        for rate in RATES:
-            row[f"{name}_{rate:g}"] = float(masked_nll(model, task, problems, every_step,
-                                                       rate).mean())
+    found = {(name, rate): masked_nll(model, task, problems, every_step, rate)
+             for name, every_step in TEXTS.items() for rate in RATES}
+    row |= {f"{name}_{rate:g}": float(nll.mean()) for (name, rate), nll in found.items()}
+    half = {name: found[name, 0.5] for name in TEXTS}
+    for change, name in CHANGES.items() if before else ():
+        row |= {f"{change}_{end}": float(v) for end, v in zip(
+            ("value", "low", "high"), bootstrap((half[name] - before[name]).numpy()))}
     # Given: the first two steps, the last two, and the answer; to be filled in: two in the middle.
     position = torch.arange(L)
     gap = (position >= task.fork_position(2)) & (position < task.fork_position(4))
@@ -63,20 +68,15 @@ def measure(model, task, n):
     logp = log_prob_table(model, prompt.repeat(8, 1), full.repeat(8, 1), orders).sum(1).view(8, n)
     forward = log_prob_table(model, prompt, full, position.expand(n, L)).sum(1)
     return row | {"left_to_right_logp": float(forward.mean()), "random_logp": float(logp.mean()),
-                  "order_spread": float(logp.std(0).mean())}
+                  "order_spread": float(logp.std(0).mean())}, half
 
 def how(args):
+    n, bases = 16 if args.quick else 400, {}
     def one(cell):
-        n = 16 if args.quick else 400
-        base, task = trained.load(args, trained.BASE, cell["seed"])
-        before = [masked_nll(base, task, task.held_out("validation", n), every_step, 0.5)
-                  for every_step in (True, False)]
-        model, task = trained.load(args, cell["model"], cell["seed"])
-        row = measure(model, task, n)
-        for name, every_step, old in zip(("nll_change", "mix_change"), (True, False), before):
-            new = masked_nll(model, task, task.held_out("validation", n), every_step, 0.5)
-            row |= {f"{name}_{end}": float(v) for end, v in zip(
-                ("value", "low", "high"), bootstrap((new - old).numpy()))}
+        seed = cell["seed"]
+        if seed not in bases:
+            _, bases[seed] = measure(*trained.load(args, trained.BASE, seed), n)
+        row, _ = measure(*trained.load(args, cell["model"], seed), n, bases[seed])
         return {k: round(v, 4) for k, v in row.items()}
     return one
 
@@ -89,11 +89,10 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    shown = [m for m in trained.MODELS if "blocks" not in m]
     figure, axes = panels(2, width=5, height=3.6)
     for axis, name, title in zip(axes, ("nll", "mix_nll"), ("texts with every step",
                                                             "texts as in pretraining")):
-        for i, model in enumerate(shown):
+        for i, model in enumerate(trained.ONE_BLOCK):
             y = np.mean([[float(pick(rows, seed=s, model=model)[f"{name}_{r:g}"]) for r in RATES]
                          for s in seeds], 0)
             axis.plot(RATES, y, label=model, linewidth=1.1, markersize=3, **STYLES[i])

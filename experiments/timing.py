@@ -23,12 +23,8 @@ def measure(args, name, seed):
     run = curves.contender(name, seed, "" if args.quick else trained.rate(name))
     model, task, _ = load(args.bases, run.variant, seed, args.quick)
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--device", "cpu", "--seed", str(seed), "--arm", run.arm, "--out", folder,
-                 *run.options.split(), *["--quick", "--grpo-steps", "5"] * args.quick]
-        _, settings = train.parse_flags(flags)
-        settings.device = "cpu"
-        write_csv(f"{folder}/log.csv", train.TABLES["log"], [])
-        train.grpo(settings, task, copy.deepcopy(model), lambda *_: {})
+        flags, _ = rl.settings(run, folder, args.quick)
+        train.grpo(flags, task, copy.deepcopy(model), lambda *_: {})
         log = {int(r["step"]): r["seconds"] or "0" for r in read_csv(f"{folder}/log.csv")}
     return [{"arm": name, "seed": seed, "step": step, "seconds": log[step]}
             for step in run.watched if step in log]

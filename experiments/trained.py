@@ -3,12 +3,13 @@ the learning rate that curves.py chose."""
 import functools
 from pathlib import Path
 
-from eval_gsm8k import print_table, read_csv
+from eval_gsm8k import read_csv
 from experiments import bases, curves, rl
-from experiments.rows import ASSETS
+from experiments.rows import ASSETS, report
 
 BASE, LONGER = "base", "more pretraining"
 MODELS = [BASE, LONGER, *curves.CONTENDERS]
+ONE_BLOCK = [m for m in MODELS if m not in curves.IN_BLOCKS]
 
 def cells(seeds, **more):
     """One a model and seed, and of each name = values in more, in all combinations."""
@@ -36,8 +37,4 @@ def loaded(folder, runs, quick, name, seed):
 def run(name, description, columns, how, tables, draw, **more):
     """An experiment on these models: measure what is missing, print its tables, draw its figure."""
     args = rl.parse_flags(name, description)
-    rows = rl.gather(args, columns, cells(args.seeds, **more), how(args))
-    for table in tables:
-        print_table(*table(rows, args.seeds))
-    if args.figure:
-        draw(rows, args.seeds, args.figure)
+    report(args, rl.gather(args, columns, cells(args.seeds, **more), how(args)), tables, draw)

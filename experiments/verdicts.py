@@ -349,15 +349,20 @@ def page_headlines():
         f"{level('sudoku', SUREST, 1, **PUZZLE)} against {level('sudoku', LTR, 1, **PUZZLE)} "
         f"with one sample, and {level('sudoku', LTR, 256, **PUZZLE)} with 256"]
 
+def verdict_table(lines):
+    return markdown(["", "claim", "whose", "the number that decides", "ours, seeds 0; 1; 2 [95 %]",
+                     "verdict"], lines)
+
+def under(script, rows):        # the tables of an experiment
+    return "\n\n".join(markdown(*table(rows, SEEDS)) for table in script.TABLES)
+
 def tables():
     """name -> markdown, as it stands in experiments/README.md between <!-- NAME --> markers."""
-    found = {"verdicts": markdown(
-        ["", "claim", "whose", "the number that decides", "ours, seeds 0; 1; 2 [95 %]", "verdict"],
-        all_verdicts())}
+    found = {"verdicts": verdict_table(all_verdicts())}
     for script in (pass_at_k, coverage, block_length, temperature, entropy, rebuttal, forks,
                    sudoku):
         name = script.__name__.split(".")[-1]
-        found[name] = "\n\n".join(markdown(*table(load(name), SEEDS)) for table in script.TABLES)
+        found[name] = under(script, load(name))
     return found
 
 if __name__ == "__main__":

@@ -64,20 +64,8 @@ def test_where_the_rank_is_the_rollouts_the_log_probs_are_those_of_the_sampler(a
     found = log_prob_table(model, prompt, tokens, rank, temperature=temperature)
     if temperature == 1:        # the sampler records the untempered ones
         assert torch.allclose(found, sample.logp, atol=1e-5)
-    assert torch.allclose(found, tempered_oracle(model, prompt, tokens, rank, temperature),
+    assert torch.allclose(found, plain_log_probs(model, prompt, tokens, rank, temperature),
                           atol=1e-5)
-
-
-def tempered_oracle(model, prompt, tokens, rank, temperature):
-    """One forward for every committed position, its logits over the temperature."""
-    out, length, mask_id = torch.zeros(rank.shape), rank.shape[1], model.config.mask_id
-    with torch.no_grad():
-        for b, i in itertools.product(range(len(rank)), range(length)):
-            if 0 <= rank[b, i] < length:
-                visible = torch.where(rank[b] < rank[b, i], tokens[b], mask_id)
-                logits = model(torch.cat([prompt[b], visible])[None])[0, i - length]
-                out[b, i] = (logits / temperature).log_softmax(-1)[tokens[b, i]]
-    return out
 
 
 def leaves(model, length, place):
@@ -197,7 +185,7 @@ def test_given_tokens_are_visible_in_every_state_and_have_no_term(model):
     rank = torch.tensor([[0, -1, 1, -1, 5], [-1, -1, -1, -1, 0], [5, 5, -1, 0, 0]])
     found = log_prob_table(model, prompt[:3], tokens[:3], rank)
     assert (found != 0).equal((rank >= 0) & (rank < L))
-    expected = tempered_oracle(model, prompt[:3], tokens[:3], rank, 1.0)
+    expected = plain_log_probs(model, prompt[:3], tokens[:3], rank)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
@@ -334,19 +322,9 @@ def test_the_norms_of_coupled_count_each_text_once(norm):
     *what, scale = asks("elbo", model, sample, generator=torch.Generator().manual_seed(2))
     A, length = torch.linspace(-1, 1.3, 30), text_length(sample.tokens, 2).float()
     N = {"token": length.sum(), "sequence": 30 * length, "constant": torch.tensor(30.0 * 4)}[norm]
-    logp = plain_log_probs_of(model, *what)
+    logp = plain_log_probs(model, *what)
     plain = -(scale * logp * (A / N).repeat(2)[:, None]).sum()
     assert_same_loss(model, grpo_loss(model, *what, A, scale=scale, norm=norm), [plain])
-
-
-def plain_log_probs_of(model, prompt, completion, rank):
-    """test_grpo's oracle, for any number of tokens in the vocabulary, with a gradient."""
-    out = torch.zeros(rank.shape)
-    for b, i in ((0 <= rank) & (rank < rank.shape[1])).nonzero().tolist():
-        seen = torch.where(rank[b] < rank[b, i], completion[b], model.config.mask_id)
-        logits = model(torch.cat([prompt[b], seen])[None])[0, i - rank.shape[1]]
-        out[b, i] = logits.log_softmax(-1)[completion[b, i]]
-    return out
 
 
 def test_top_entropy_keeps_the_most_uncertain_terms_of_the_batch_and_nothing_else():

@@ -20,15 +20,16 @@ def model():
     return tiny_model()
 
 
-def plain_log_probs(model, prompt, completion, rank):
-    """The oracle: one forward for every committed position. (B, L), 0 where never committed."""
+def plain_log_probs(model, prompt, completion, rank, temperature=1.0):
+    """The oracle: one forward for every committed position. (B, L), 0 where never committed, and
+    where given (rank -1)."""
     out = torch.zeros(completion.shape)
     length = completion.shape[1]
     for b, i in itertools.product(range(len(prompt)), range(length)):
-        if rank[b, i] < length:
-            visible = torch.where(rank[b] < rank[b, i], completion[b], MASK)
-            logp = model(torch.cat([prompt[b], visible])[None])[0, i - length].log_softmax(-1)
-            out[b, i] = logp[completion[b, i]]
+        if 0 <= rank[b, i] < length:
+            visible = torch.where(rank[b] < rank[b, i], completion[b], model.config.mask_id)
+            logits = model(torch.cat([prompt[b], visible])[None])[0, i - length]
+            out[b, i] = (logits / temperature).log_softmax(-1)[completion[b, i]]
     return out
 
 

@@ -269,7 +269,7 @@ def test_a_model_that_reads_nothing_is_consistent_in_all_orders():
             logits[:, -22:] = p.log()
             logits[..., TASK.mask_id] = -torch.inf
             return logits if wanted is None else logits[wanted]
-    row = still.measure(Deaf(), TASK, 8)
+    row, _ = still.measure(Deaf(), TASK, 8)
     assert row["order_spread"] == pytest.approx(0, abs=1e-4)
     assert row["random_logp"] == pytest.approx(row["left_to_right_logp"], abs=1e-4)
     assert row["nll_1"] == pytest.approx(-row["left_to_right_logp"] / 22, abs=1e-4)
@@ -279,7 +279,7 @@ def test_a_model_that_reads_nothing_is_consistent_in_all_orders():
 
 def test_infilling_is_the_probability_of_what_is_missing_given_all_the_rest():
     model = toy_model()
-    row = still.measure(model, TASK, 4)
+    row, _ = still.measure(model, TASK, 4)
     total = 0.0
     for p in TASK.held_out("validation", 4):
         ids = TASK.completions([TASK.solution(p, 6)])[0]
