@@ -12,6 +12,7 @@ steps; whether it lacks exploration, LCR's rollouts get higher temperatures; whe
 of the base, all arms but `random`, which is slow, get three bases more, and three of a harder task
 (coverage.py's: 8 operations, .8 of the texts jump), these at the rate that curves.py chose."""
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -39,16 +40,19 @@ def long(arm, seed):
 
 def hot(name, seed):
     arm, options = HOT[name]
-    return Run(arm, seed, options)
+    return Run(arm, seed, options, watched=rl.ENDS)
+
+def more(name, seed):
+    return replace(contender(name, seed), watched=rl.ENDS)
 
 def hard(name, seed, quick=False):
     arm, block = CONTENDERS[name]
-    return Run(arm, seed, joined("" if quick else trained.rate(name), block), "hard")
+    return Run(arm, seed, joined("" if quick else trained.rate(name), block), "hard", rl.ENDS)
 
 def runs(seeds, quick=False):
     return [*(f(name, seed) for f, names in ((long, LONG), (hot, HOT))
               for name in names for seed in seeds),
-            *(contender(name, seed) for seed in (() if quick else MORE) for name in FAST),
+            *(more(name, seed) for seed in (() if quick else MORE) for name in FAST),
             *(hard(name, seed, quick) for seed in seeds for name in FAST)]
 
 def base_table(rows, seeds):

@@ -52,9 +52,13 @@ def best(rows, name, seeds, make=contender):    # -> the rate chosen; make(name,
 def lr(rate):
     return f"{train.parse_flags(rate.split())[1].grpo_lr:g}"
 
-def seconds(name, seeds):       # of timing.py, which had the machine to itself; means, by step
-    rows = [r for r in read_csv(ASSETS.parent / "rl" / "timing.csv") if r["arm"] == name]
-    return np.mean([[float(r["seconds"]) for r in rows if int(r["seed"]) == s] for s in seeds], 0)
+def along(mine, column, name, seeds):
+    """Means over the runs, by step. Seconds are of timing.py, which had the machine to itself; but
+    with --quick (two steps are watched) the runs' own."""
+    if column == "seconds" and len(mine[0]) > 2:
+        rows = [r for r in read_csv(ASSETS.parent / "rl" / "timing.csv") if r["arm"] == name]
+        mine = [[r for r in rows if int(r["seed"]) == seed] for seed in seeds]
+    return np.mean([[float(r[column]) for r in one] for one in mine], 0)
 
 def table(rows, seeds):
     """The last step: every arm at every rate, the chosen one marked."""
@@ -84,9 +88,7 @@ def draw(rows, seeds, path):
             for i, name in enumerate(names):
                 rate = best(rows, name, seeds)
                 mine = [rl.of(rows, contender(name, seed, rate)) for seed in seeds]
-                xs = np.mean([[float(r[x]) for r in one] for one in mine], 0)
-                if x == "seconds" and len(xs) > 2:      # not with --quick
-                    xs = seconds(name, seeds)
+                xs = along(mine, x, name, seeds)
                 xs = xs if x == "step" else np.maximum(xs, xs[1] / 3)       # 0, on a log axis
                 ys = np.array([[float(r[decoder]) for r in one] for one in mine])
                 axis.errorbar(xs, ys.mean(0), [ys.mean(0) - ys.min(0), ys.max(0) - ys.mean(0)],

@@ -11,9 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
 from experiments import rl
-from experiments.curves import DECODERS
+from experiments.curves import DECODERS, along
 from experiments.rl import Run, each
 from experiments.rows import STYLES, panels, save
 
@@ -22,18 +21,20 @@ KINDS = {"all": "", "top quarter by entropy": "--positions top_entropy",
          "top tenth by entropy": "--positions top_entropy --fraction .1",
          "a random tenth": "--positions random --fraction .1"}
 
+def of_kind(kind, seed):
+    return Run("justgrpo", seed, KINDS[kind])
+
 def runs(seeds):
-    return [Run("justgrpo", seed, options) for options in KINDS.values() for seed in seeds]
+    return [of_kind(kind, seed) for kind in KINDS for seed in seeds]
 
 def table(rows, seeds):
     out = []
-    for name, options in KINDS.items():
-        mine = [rl.of(rows, Run("justgrpo", seed, options)) for seed in seeds]
+    for name in KINDS:
+        mine = [rl.of(rows, of_kind(name, seed)) for seed in seeds]
         for at in range(1, len(mine[0])):
             out.append([name, mine[0][at]["step"], *(each(one[at][d] for one in mine)
                                                      for d in rl.GREEDY),
-                        each((one[at]["seconds"] for one in mine), "{:,.0f}"),
-                        f"{np.mean([float(one[at]['states']) for one in mine]):,.0f}",
+                        *(f"{along(mine, c, name, seeds)[at]:,.0f}" for c in ("seconds", "states")),
                         *(each((one[at][c] for one in mine), "{:.2f}")
                           for c in ("forks_trained", "forks"))])
     return ["trained on", "step", *rl.GREEDY, "seconds", "states run", "forks among them",
@@ -45,10 +46,9 @@ def draw(rows, seeds, path):
     figure, axes = panels(len(DECODERS), n_rows=2, width=3.4, height=2.8)
     for line, x, label in zip(axes, ("seconds", "states"), ("seconds", "distinct states run")):
         for axis, decoder in zip(line, DECODERS):
-            for i, (name, options) in enumerate(KINDS.items()):
-                mine = [rl.of(rows, Run("justgrpo", seed, options)) for seed in seeds]
-                axis.plot(np.mean([[float(r[x]) for r in one] for one in mine], 0),
-                          np.mean([[float(r[decoder]) for r in one] for one in mine], 0),
+            for i, name in enumerate(KINDS):
+                mine = [rl.of(rows, of_kind(name, seed)) for seed in seeds]
+                axis.plot(*(along(mine, column, name, seeds) for column in (x, decoder)),
                           label=name, linewidth=1.1, markersize=4, **STYLES[i])
             axis.set_title(f"greedy, {decoder}", fontsize=9)
             axis.set_xlabel(label)

@@ -20,8 +20,9 @@ BLOCK_LENGTHS = 1, 2, 4, 8, 16, 22
 
 def of_length(length, seed, rate=""):
     if length == 1:
-        return Run("justgrpo", seed, rate)
-    return Run("confidence", seed, joined(rate, f"--rollout-block-length {length}" * (length < 22)))
+        return Run("justgrpo", seed, rate, watched=rl.ENDS)
+    block = f"--rollout-block-length {length}" * (length < 22)
+    return Run("confidence", seed, joined(rate, block), watched=rl.ENDS)
 
 def runs(seeds):
     return [of_length(length, seed, rate) for rate in RATES for length in BLOCK_LENGTHS

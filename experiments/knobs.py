@@ -38,7 +38,7 @@ OTHERS = {f"{arm}, blocks of 8: {what}": (arm, joined(BLOCKS, word)) for arm, wh
 
 def run_of(name, seed):
     arm, options = OTHERS.get(name) or ("justgrpo", SETTINGS[name])
-    return Run(arm, seed, options)
+    return Run(arm, seed, options, watched=rl.ENDS)
 
 def runs(seeds):
     return [run_of(name, seed) for name in [*SETTINGS, *OTHERS] for seed in seeds]

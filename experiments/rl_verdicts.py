@@ -20,7 +20,6 @@ from eval_gsm8k import bootstrap, read_csv
 from experiments import (after, beyond, content, curves, edge, erosion, fast, freedom, frontier,
                          knobs, rl, still, trained)
 from experiments.bases import SEEDS
-from experiments.rl import Run
 from experiments.rows import ASSETS, LCR, LTR, lead, spearman
 from experiments.tables import ROOT, fill, markdown, pick
 from experiments.verdicts import (FALLBACK, PAGE, PAPER, REJECTION, above, below, shown, under,
@@ -224,7 +223,7 @@ def paired(runs, others, at):
 
 def by_fast():
     def of(kind):
-        return [(load("fast"), Run("justgrpo", s, fast.KINDS[kind])) for s in SEEDS]
+        return [(load("fast"), fast.of_kind(kind, s)) for s in SEEDS]
     for at, when in ((1, "5 steps"), (-1, "60 steps")):
         found = paired(of("all"), of("top quarter by entropy"), at)
         yield ("the quarter with the highest entropy trains as well as all", f"{PAPER}, fig. 9",
@@ -275,9 +274,9 @@ def methods_table():
             cells.append(f"{value:.3f} [{low:.2f}, {high:.2f}] ({by_seed})")
         if name in curves.CONTENDERS:
             rate = curves.best(load("curves"), name, SEEDS)
-            last = curves.last(load("curves"), name, rate, SEEDS)
-            cells += [curves.lr(rate), f"{curves.seconds(name, SEEDS)[-1]:,.0f}", *(
-                f"{np.mean([float(r[c]) for r in last]):,.0f}" for c in ("evaluations", "states"))]
+            mine = [rl.of(load("curves"), curves.contender(name, s, rate)) for s in SEEDS]
+            cells += [curves.lr(rate), *(f"{curves.along(mine, c, name, SEEDS)[-1]:,.0f}"
+                                         for c in ("seconds", "evaluations", "states"))]
             cells.insert(0, ARMS[name.split(",")[0]][3])
         else:
             cells = ["" if name == trained.BASE else "1,600 pretraining steps, not 1,300", *cells]

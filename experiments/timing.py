@@ -1,5 +1,5 @@
-"""The seconds of curves.py's figure and of README.md's table of methods: every arm at its best
-rate, alone on the machine, one thread, unwatched.
+"""The seconds of curves.py's figure, of fast.py's, and of README.md's table of methods: every arm
+at its best rate, and fast.py's kinds, alone on the machine, one thread, unwatched.
 
     OMP_NUM_THREADS=1 python experiments/timing.py      half an hour, with nothing beside it
 
@@ -13,29 +13,33 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import train
 from eval_gsm8k import print_table, read_csv, write_csv
-from experiments import curves, rl, trained
+from experiments import curves, fast, rl, trained
 from experiments.bases import load
 
 COLUMNS = ["arm", "seed", "step", "seconds"]
 
-def measure(args, name, seed):
+def runs(seed, quick):      # -> name: run
+    arms = {name: curves.contender(name, seed, "" if quick else trained.rate(name))
+            for name in curves.CONTENDERS}
+    return arms | {name: fast.of_kind(name, seed) for name in fast.KINDS}
+
+def measure(args, name, run):
     """-> rows, one a watched step."""
-    run = curves.contender(name, seed, "" if args.quick else trained.rate(name))
-    model, task, _ = load(args.bases, run.variant, seed, args.quick)
+    model, task, _ = load(args.bases, run.variant, run.seed, args.quick)
     with tempfile.TemporaryDirectory() as folder:
         flags, _ = rl.settings(run, folder, args.quick)
         train.grpo(flags, task, copy.deepcopy(model), lambda *_: {})
         log = {int(r["step"]): r["seconds"] or "0" for r in read_csv(f"{folder}/log.csv")}
-    return [{"arm": name, "seed": seed, "step": step, "seconds": log[step]}
+    return [{"arm": name, "seed": run.seed, "step": step, "seconds": log[step]}
             for step in run.watched if step in log]
 
 def main():
     args = rl.parse_flags("timing", "The seconds of every arm, alone on the machine.")
     rows = read_csv(args.csv) if Path(args.csv).exists() else []
     for seed in args.seeds:
-        for name in curves.CONTENDERS:
+        for name, run in runs(seed, args.quick).items():
             if not any(r["arm"] == name and r["seed"] == str(seed) for r in rows):
-                rows += measure(args, name, seed)
+                rows += measure(args, name, run)
                 write_csv(args.csv, COLUMNS, rows)
                 rows = read_csv(args.csv)
     print_table(COLUMNS, [[r[c] for c in COLUMNS] for r in rows if int(r["step"]) > 0])

@@ -1,6 +1,7 @@
 """What experiments/ computes about RL: python -m pytest tests/test_rl.py"""
 import argparse
 import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -58,6 +59,10 @@ def test_a_run_is_watched_before_and_after_leaves_the_base_alone_and_is_made_onc
     assert any(not torch.equal(w, before[k]) for k, w in model.state_dict().items())
     monkeypatch.setattr(train, "grpo", None)        # made again, it would fail
     assert rl.train_run(flags.bases, flags.runs, run, True) == rows
+    seldom = dataclasses.replace(run, watched=rl.ENDS)      # the same run, watched at fewer steps
+    assert rl.train_run(flags.bases, flags.runs, seldom, True) == rows
+    with pytest.raises(TypeError, match="not callable"):    # 7 was not watched
+        rl.train_run(flags.bases, flags.runs, dataclasses.replace(run, watched=(0, 7)), True)
 
 
 def test_rows_that_exist_are_neither_trained_nor_lost(flags, monkeypatch):
