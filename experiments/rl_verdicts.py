@@ -53,6 +53,11 @@ def apart(a, b, n=400):     # the difference of two shares of n, not paired
     error = 1.96 * ((a * (1 - a) + b * (1 - b)) / n) ** 0.5
     return a - b, a - b - error, a - b + error
 
+def rates_apart(a, b):      # the difference of two lists' shares of True (Agresti and Caffo, 2000)
+    p, q = ((sum(x) + 1) / (len(x) + 2) for x in (a, b))
+    error = 1.96 * (p * (1 - p) / (len(a) + 2) + q * (1 - q) / (len(b) + 2)) ** 0.5
+    return p - q, p - q - error, p - q + error
+
 def three(seed, model):     # mean of three greedy decoders, of each problem
     return np.mean([frontier.correct(pick(load("frontier"), seed=seed, model=model, decoder=d))
                     for d in THREE], 0)
@@ -102,6 +107,20 @@ def by_content():
         yield (f"{name}, in one block, never learns to write every step", US,
                "share of such rollouts after training, below .05 (interval as of 64 texts)",
                shown(found), below(found, 0.05))
+    for bases, of_seed, what in ((content.MORE, curves.contender, "bases 3 to 5"),
+                                 (SEEDS, content.hard, "the harder task")):
+        found, counts = [], []
+        for seed in bases:
+            ends = [[rl.number(one[at], "all_steps") for at in (0, -1)] for one in (
+                rl.of(load("content"), of_seed(name, seed)) for name in content.FAST)]
+            wrote = [[after > 0.5 for before, after in ends if (before > 0) == some]
+                     for some in (True, False)]
+            found.append(rates_apart(*wrote))
+            counts.append(" : ".join(f"{sum(x)} of {len(x)}" for x in wrote))
+        yield ("an arm learns to write every step if some rollouts do so before it starts (written "
+               "down after three bases, before these)", US, f"{what}: arms that learn it if some "
+               f"of 512 rollouts have every step : if none has ({'; '.join(counts)}); difference "
+               "of the shares, above 0", shown(found), above(found))
 
 def by_block():
     found = []
