@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval_gsm8k import bootstrap, evaluate
 from experiments import trained
+from experiments.curves import style
 from experiments.rows import (BLOCKS, LCR, LTR, curve, ks_of, lead, numbers, panels, plain, save,
                               short, signed, solved)
 from experiments.tables import pick
@@ -53,8 +54,9 @@ def draw(rows, seeds, path):
     figure, axes = panels(len(seeds), n_rows=2)
     for line, decoder in zip(axes, DECODERS):
         for axis, seed in zip(line, seeds):
-            for i, model in enumerate(trained.ONE_BLOCK):
-                curve(axis, pick(rows, seed=seed, model=model, decoder=decoder), model, i)
+            for model in trained.ONE_BLOCK:
+                row = pick(rows, seed=seed, model=model, decoder=decoder)
+                curve(axis, row, model, style(model))
             axis.set_title(f"{short(decoder)}, T = 0.6, seed {seed}", fontsize=9)
         line[0].set_ylabel("pass@k")
     for axis in axes[-1]:

@@ -18,6 +18,7 @@ import numpy as np
 from data import Toy
 from eval_gsm8k import evaluate
 from experiments import trained
+from experiments.curves import style
 from experiments.frontier import correct
 from experiments.rl import bits, each
 from experiments.rows import STYLES, panels, save
@@ -70,10 +71,11 @@ def draw(rows, seeds, path):
     """Means of the seeds. Rollouts in one block."""
     figure, axes = panels(len(DECODERS), width=4, height=3.4)
     for axis, decoder in zip(axes, DECODERS):
-        for i, model in enumerate(trained.ONE_BLOCK):
+        for model in trained.ONE_BLOCK:
             y = [np.mean([correct(pick(rows, seed=s, model=model, set=name,
                                        decoder=decoder)).mean() for s in seeds]) for name in SETS]
-            axis.plot(range(len(y)), y, label=model, linewidth=1.1, markersize=4, **STYLES[i])
+            axis.plot(range(len(y)), y, label=model, linewidth=1.1, markersize=4,
+                      **STYLES[style(model)])
         axis.set_xticks(range(len(SETS)), [n.replace(" ", "\n") for n in SETS], fontsize=6)
         axis.set_title(f"greedy, {decoder}", fontsize=9)
     axes[0].set_ylabel("accuracy, mean of seeds")

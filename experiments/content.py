@@ -17,12 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
 from eval_gsm8k import read_csv
 from experiments import curves, rl, trained
-from experiments.curves import CONTENDERS, contender, joined
+from experiments.curves import CONTENDERS, IN_BLOCKS, contender, joined, style
 from experiments.rl import Run, each, number
-from experiments.rows import panels, report, save
+from experiments.rows import STYLES, panels, report, save
+from grpo import ARMS
 
 # One arm for each way to roll out.
 ORDERS = {"left to right": "justgrpo", "LCR, one block": "confidence",
@@ -125,24 +125,26 @@ def hot_table(rows, seeds):
 
 TABLES = [base_table, end_table, more_table, hard_table, long_table, hot_table]
 
+SHOWN = {"length": "tokens written", "no_steps": "share of answer-only texts",
+         "entropy_fork": "entropy at forks, nats", "reward": "reward"}
+
 def draw(rows, seeds, path):
-    """train.py's learning rate. Solid: every step is written; dashed: none."""
-    figure, axes = panels(6, n_rows=-(-len(CONTENDERS) // 6), width=2.4, height=2.1)
-    for axis, name in zip(np.concatenate(axes), CONTENDERS):
-        for seed, color in zip(seeds, ("black", "tab:red", "tab:blue")):
-            one = rl.of(rows, contender(name, seed))
-            x = [int(r["step"]) for r in one]
-            axis.plot(x, [float(r["all_steps"]) for r in one], "-o", color=color, markersize=2,
-                      linewidth=1, label=f"base {seed}: every step")
-            axis.plot(x, [float(r["no_steps"]) for r in one], "--s", color=color, markersize=2,
-                      linewidth=1, label=f"base {seed}: none")
-        axis.set_title(name, fontsize=7)
-        axis.set_ylim(-0.03, 1.03)
-    axes[0][0].legend(fontsize=5)
+    """train.py's learning rate. Left, rollouts in one block; right, in blocks of 8."""
+    sides = [[*ARMS], ["justgrpo", "rejection", *IN_BLOCKS]]
+    figure, axes = panels(2 * len(seeds), n_rows=len(SHOWN), width=2.7, height=2.3)
+    for line, (column, label) in zip(axes, SHOWN.items()):
+        for i, axis in enumerate(line):
+            seed = seeds[i % len(seeds)]
+            for name in sides[i // len(seeds)]:
+                one = rl.of(rows, contender(name, seed))
+                axis.plot([int(r["step"]) for r in one], [number(r, column) for r in one],
+                          label=name, markersize=3, linewidth=1, **STYLES[style(name)])
+            axis.set_title(f"base {seed}" + ", blocks of 8" * (i >= len(seeds)), fontsize=8)
+        line[0].set_ylabel(label, fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("step", fontsize=8)
-    for row in axes:
-        row[0].set_ylabel("share of rollouts", fontsize=8)
+    axes[0][0].legend(fontsize=4.5)
+    axes[0][len(seeds)].legend(fontsize=4.5)
     save(figure, path)
 
 def with_curves(path):      # its own rows, and those of curves.py beside them

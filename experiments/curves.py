@@ -29,6 +29,10 @@ CONTENDERS = {arm: (arm, "") for arm in ARMS} | {
 IN_BLOCKS = [name for name, (_, block) in CONTENDERS.items() if block]
 DECODERS = [*train.WATCHED]
 
+def style(name):        # index of a line's style: an arm has the same in blocks; base, longer: last
+    names = [*ARMS, "base", "more pretraining"]
+    return names.index(name.split(",")[0])
+
 def joined(*options):
     return " ".join(filter(None, options))
 
@@ -85,14 +89,15 @@ def draw(rows, seeds, path):
     figure, axes = panels(len(axes_of), n_rows=2 * len(DECODERS), width=3.6, height=2.6)
     for row, decoder, names in zip(axes, [*DECODERS] * 2, [[*ARMS]] * 3 + [blocks] * 3):
         for axis, (x, label) in zip(row, axes_of.items()):
-            for i, name in enumerate(names):
+            for name in names:
                 rate = best(rows, name, seeds)
                 mine = [rl.of(rows, contender(name, seed, rate)) for seed in seeds]
                 xs = along(mine, x, name, seeds)
                 xs = xs if x == "step" else np.maximum(xs, xs[1] / 3)       # 0, on a log axis
                 ys = np.array([[float(r[decoder]) for r in one] for one in mine])
                 axis.errorbar(xs, ys.mean(0), [ys.mean(0) - ys.min(0), ys.max(0) - ys.mean(0)],
-                              label=name, markersize=3, linewidth=1.1, elinewidth=0.4, **STYLES[i])
+                              label=name, markersize=3, linewidth=1.1, elinewidth=0.4,
+                              **STYLES[style(name)])
             if x != "step":
                 axis.set_xscale("log")
             axis.set_title(f"greedy, {decoder}", fontsize=8)

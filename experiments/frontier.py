@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from eval_gsm8k import bootstrap, evaluate
 from experiments import trained
-from experiments.curves import IN_BLOCKS
+from experiments.curves import IN_BLOCKS, style
 from experiments.rl import bits, from_bits
 from experiments.rows import STYLES, panels, plain, save
 from experiments.tables import pick
@@ -86,13 +86,13 @@ def draw(rows, seeds, path):
     figure, axes = panels(len(seeds), n_rows=2, width=4.4, height=3.4)
     for column, seed in zip(zip(*axes), seeds):
         for axis, group in zip(column, ([trained.BASE, "justgrpo", *g] for g in groups)):
-            for i, model in enumerate(group):
+            for model in group:
                 mine = sorted((float(r["nfe"]), correct(r).mean()) for r in rows
                               if r["model"] == model and int(r["seed"]) == seed
                               and r["decoder"].startswith("top_prob"))
                 x, y = zip(*mine)
                 axis.plot(x, np.maximum.accumulate(y), label=model, linewidth=1.1, markersize=2.5,
-                          **STYLES[i])
+                          **STYLES[style(model)])
             axis.set_title(f"the best of all parallel decoders, seed {seed}", fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("forward evaluations a text")

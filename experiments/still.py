@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from eval_gsm8k import bootstrap, evaluate
 from experiments import trained
+from experiments.curves import style
 from experiments.rl import each
 from experiments.rows import STYLES, panels, save
 from experiments.tables import pick
@@ -92,10 +93,11 @@ def draw(rows, seeds, path):
     figure, axes = panels(2, width=5, height=3.6)
     for axis, name, title in zip(axes, ("nll", "mix_nll"), ("texts with every step",
                                                             "texts as in pretraining")):
-        for i, model in enumerate(trained.ONE_BLOCK):
+        for model in trained.ONE_BLOCK:
             y = np.mean([[float(pick(rows, seed=s, model=model)[f"{name}_{r:g}"]) for r in RATES]
                          for s in seeds], 0)
-            axis.plot(RATES, y, label=model, linewidth=1.1, markersize=3, **STYLES[i])
+            axis.plot(RATES, y, label=model, linewidth=1.1, markersize=3,
+                      **STYLES[style(model)])
         axis.set_yscale("log")
         axis.set_xlabel("share of masked tokens")
         axis.set_title(f"{title}: NLL a masked token, mean of seeds", fontsize=8)
