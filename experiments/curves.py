@@ -46,9 +46,11 @@ def runs(seeds):
 def last(rows, name, rate, seeds, make=contender):
     return [rl.of(rows, make(name, seed, rate))[-1] for seed in seeds]
 
+def mean(row, split=""):        # of three greedy decoders; validation_: only after the last step
+    return np.mean([float(row[split + d]) for d in DECODERS])
+
 def validation(rows, name, rate, seeds, make=contender):
-    return np.mean([[float(r[f"validation_{d}"]) for d in DECODERS]
-                    for r in last(rows, name, rate, seeds, make)])
+    return np.mean([mean(r, "validation_") for r in last(rows, name, rate, seeds, make)])
 
 def best(rows, name, seeds, make=contender):    # -> the rate chosen; make(name, seed, rate): a Run
     return max(RATES, key=lambda rate: validation(rows, name, rate, seeds, make))
@@ -78,7 +80,24 @@ def table(rows, seeds):
                           for c in ("evaluations", "states"))])
     return ["arm", "learning rate", "validation", *rl.GREEDY, "evaluations", "states run"], out
 
-TABLES = [table]
+def trained_well(rows, name, seeds):      # -> of the runs at all rates, those with .9 or more
+    found = [mean(r, "validation_") for rate in RATES for r in last(rows, name, rate, seeds)]
+    return sum(value >= 0.9 for value in found), len(found)
+
+def when(rows, run, bar=0.9):       # the first watched step from which on it stays there, or "never"
+    mine = rl.of(rows, run)
+    since = 1 + max((i for i, r in enumerate(mine) if mean(r) < bar), default=-1)
+    return mine[since]["step"] if since < len(mine) else "never"
+
+def robust_table(rows, seeds):
+    """How far an arm depends on the rate and the base: a mean of three greedy decoders of .9 or
+    more (on validation problems; the steps, on test problems, when it was there to stay)."""
+    return ["arm", "runs with .9", *(f"steps to .9, rate {lr(rate)}, by base" for rate in RATES)], [
+        [name, "{} of {}".format(*trained_well(rows, name, seeds)),
+         *("; ".join(when(rows, contender(name, seed, rate)) for seed in seeds)
+           for rate in RATES)] for name in CONTENDERS]
+
+TABLES = [table, robust_table]
 
 def draw(rows, seeds, path):
     """At each arm's best rate: means over seeds; the bars are from the least to the most. Above,

@@ -173,6 +173,16 @@ def test_the_learning_rate_is_the_best_of_all_seeds_on_validation_problems():
     assert [curves.lr(rate) for rate in curves.RATES] == ["1.5e-05", "5e-05", "0.00015"]
 
 
+def test_an_arm_is_there_when_it_stays_there():
+    run = curves.contender("fork", 0)
+    def when(*values):
+        return curves.when([{**vars(run), "seed": "0", "step": str(5 * i),
+                             **{d: str(v) for d in curves.DECODERS}}
+                            for i, v in enumerate(values)], run)
+    assert when(0.1, 0.95, 0.9) == "5" and when(0.1, 0.95, 0.8, 0.9) == "15"
+    assert when(0.9, 0.9) == "0" and when(0.1, 0.95, 0.8) == "never"
+
+
 def test_every_arm_has_the_same_number_of_runs_and_none_is_twice():
     runs = curves.runs([0, 1, 2])
     assert len({rl.run_key(vars(r)) for r in runs}) == len(runs) == 3 * 3 * len(curves.CONTENDERS)
