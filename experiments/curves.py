@@ -84,7 +84,7 @@ def trained_well(rows, name, seeds):      # -> of the runs at all rates, those w
     found = [mean(r, "validation_") for rate in RATES for r in last(rows, name, rate, seeds)]
     return sum(value >= 0.9 for value in found), len(found)
 
-def when(rows, run, bar=0.9):       # the first watched step from which on it stays there, or "never"
+def when(rows, run, bar=0.9):       # the watched step from which on it stays there, or "never"
     mine = rl.of(rows, run)
     since = 1 + max((i for i, r in enumerate(mine) if mean(r) < bar), default=-1)
     return mine[since]["step"] if since < len(mine) else "never"

@@ -280,6 +280,9 @@ def by_knob():
 PARTS = [(1, by_arm), (2, by_content), (3, by_block), (4, by_frontier), (4, by_still), (5, by_k),
          (6, by_erosion), (6, by_edge), (7, by_fast), (8, by_story), (9, by_knob)]
 
+def well(name):     # how many of its runs, at all rates, train well
+    return "{} of {}".format(*curves.trained_well(load("curves"), name, SEEDS))
+
 def methods_table():
     """README.md's: every arm at its best learning rate, over the seeds."""
     out = []
@@ -292,17 +295,18 @@ def methods_table():
             by_seed = ", ".join(f"{r.mean():.2f}" for r in right)
             cells.append(f"{value:.3f} [{low:.2f}, {high:.2f}] ({by_seed})")
         if name in curves.CONTENDERS:
-            rate = curves.best(load("curves"), name, SEEDS)
-            mine = [rl.of(load("curves"), curves.contender(name, s, rate)) for s in SEEDS]
-            cells += [curves.lr(rate), *(f"{curves.along(mine, c, name, SEEDS)[-1]:,.0f}"
-                                         for c in ("seconds", "evaluations", "states"))]
-            cells.insert(0, ARMS[name.split(",")[0]][3])
+            rows, arm = load("curves"), name.split(",")[0]
+            rate = curves.best(rows, name, SEEDS)
+            mine = [rl.of(rows, curves.contender(name, s, rate)) for s in SEEDS]
+            cells = [ARMS[arm][3], *cells, curves.lr(rate), well(name), *(
+                f"{curves.along(mine, c, name, SEEDS)[-1]:,.0f}"
+                for c in ("seconds", "evaluations", "states"))]
         else:
             cells = ["" if name == trained.BASE else "1,600 pretraining steps, not 1,300", *cells]
-            cells += ["", "", "", ""]
+            cells += [""] * 5
         out.append([name, *cells])
     return markdown(["arm", "what differs", "left to right", "LCR", "threshold .9", "rate",
-                     "seconds", "evaluations", "states run"], out)
+                     "runs that train", "seconds", "evaluations", "states run"], out)
 
 def tables():
     return {"rl_verdicts": verdict_table((number, *line) for number, part in PARTS
