@@ -50,7 +50,7 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    """Black: the base. Rollouts in one block."""
+    """Rollouts in one block."""
     figure, axes = panels(len(seeds), n_rows=2)
     for line, decoder in zip(axes, DECODERS):
         for axis, seed in zip(line, seeds):

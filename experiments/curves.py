@@ -28,10 +28,10 @@ CONTENDERS = {arm: (arm, "") for arm in ARMS} | {
     for arm, (order, *_) in ARMS.items() if order in ("confidence", "top_probability")}
 IN_BLOCKS = [name for name, (_, block) in CONTENDERS.items() if block]
 DECODERS = [*train.WATCHED]
+BASE, LONGER = "base", "more pretraining"        # what the arms are compared with
 
 def style(name):        # index of a line's style: an arm has the same in blocks; base, longer: last
-    names = [*ARMS, "base", "more pretraining"]
-    return names.index(name.split(",")[0])
+    return [*ARMS, BASE, LONGER].index(name.split(",")[0])
 
 def joined(*options):
     return " ".join(filter(None, options))
@@ -80,9 +80,9 @@ def table(rows, seeds):
                           for c in ("evaluations", "states"))])
     return ["arm", "learning rate", "validation", *rl.GREEDY, "evaluations", "states run"], out
 
-def trained_well(rows, name, seeds):      # -> of the runs at all rates, those with .9 or more
+def trained_well(rows, name, seeds):      # runs with .9 or more, of those at all rates: "8 of 9"
     found = [mean(r, "validation_") for rate in RATES for r in last(rows, name, rate, seeds)]
-    return sum(value >= 0.9 for value in found), len(found)
+    return f"{sum(value >= 0.9 for value in found)} of {len(found)}"
 
 def when(rows, run, bar=0.9):       # the watched step from which on it stays there, or "never"
     mine = rl.of(rows, run)
@@ -93,7 +93,7 @@ def robust_table(rows, seeds):
     """How far an arm depends on the rate and the base: a mean of three greedy decoders of .9 or
     more (on validation problems; the steps, on test problems, when it was there to stay)."""
     return ["arm", "runs with .9", *(f"steps to .9, rate {lr(rate)}, by base" for rate in RATES)], [
-        [name, "{} of {}".format(*trained_well(rows, name, seeds)),
+        [name, trained_well(rows, name, seeds),
          *("; ".join(when(rows, contender(name, seed, rate)) for seed in seeds)
            for rate in RATES)] for name in CONTENDERS]
 
@@ -105,12 +105,15 @@ def draw(rows, seeds, path):
     axes_of = {"step": "step", "seconds": "seconds", "evaluations": "forward evaluations, a row "
                "and state", "states": "distinct states run"}
     blocks = ["justgrpo", "rejection", *IN_BLOCKS]
+    runs_of = {}
+    for name in CONTENDERS:
+        rate = best(rows, name, seeds)
+        runs_of[name] = [rl.of(rows, contender(name, seed, rate)) for seed in seeds]
     figure, axes = panels(len(axes_of), n_rows=2 * len(DECODERS), width=3.6, height=2.6)
     for row, decoder, names in zip(axes, [*DECODERS] * 2, [[*ARMS]] * 3 + [blocks] * 3):
         for axis, (x, label) in zip(row, axes_of.items()):
             for name in names:
-                rate = best(rows, name, seeds)
-                mine = [rl.of(rows, contender(name, seed, rate)) for seed in seeds]
+                mine = runs_of[name]
                 xs = along(mine, x, name, seeds)
                 xs = xs if x == "step" else np.maximum(xs, xs[1] / 3)       # 0, on a log axis
                 ys = np.array([[float(r[decoder]) for r in one] for one in mine])

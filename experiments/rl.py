@@ -166,7 +166,7 @@ def far_hash(model, task, n):
                                                   + task.fork_position(task.n_steps)]
     return float(logits.softmax(-1)[:, task.hash_id].mean())
 
-def settings(run, folder, quick):       # -> train.py's flags, and those of Spy's own
+def settings(run, folder, quick):       # starts the log -> train.py's flags, and Spy's own
     words = run.options.split()
     own = {k: float(v) for k, _, v in (word.partition("=") for word in words if "=" in word)}
     flags = ["--device", "cpu", "--seed", str(run.seed), "--arm", run.arm, "--out", str(folder),

@@ -48,15 +48,14 @@ def share(value, n=400):    # a share of n -> value, and Wilson's interval
     middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
     return p, (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
-def apart(a, b, n=400):     # the difference of two shares of n, not paired
+def apart(a, b, n=400, m=400):      # the difference of two shares, of n and of m, not paired
     a, b = float(a), float(b)
-    error = 1.96 * ((a * (1 - a) + b * (1 - b)) / n) ** 0.5
+    error = 1.96 * (a * (1 - a) / n + b * (1 - b) / m) ** 0.5
     return a - b, a - b - error, a - b + error
 
 def rates_apart(a, b):      # the difference of two lists' shares of True (Agresti and Caffo, 2000)
     p, q = ((sum(x) + 1) / (len(x) + 2) for x in (a, b))
-    error = 1.96 * (p * (1 - p) / (len(a) + 2) + q * (1 - q) / (len(b) + 2)) ** 0.5
-    return p - q, p - q - error, p - q + error
+    return apart(p, q, len(a) + 2, len(b) + 2)
 
 def three(seed, model):     # mean of three greedy decoders, of each problem
     return np.mean([frontier.correct(pick(load("frontier"), seed=seed, model=model, decoder=d))
@@ -127,7 +126,7 @@ def by_block():
     for seed in SEEDS:
         rows = [freedom.last(load("freedom"), b, freedom.best(load("freedom"), b, SEEDS), [seed])[0]
                 for b in freedom.BLOCK_LENGTHS]
-        p = np.array([np.mean([float(r[d]) for d in curves.DECODERS]) for r in rows])
+        p = np.array([curves.mean(r) for r in rows])
         draws = np.random.default_rng(0).binomial(400, p, size=(1000, len(p)))
         found.append((spearman(range(len(p)), p), *np.nanpercentile(
             [spearman(range(len(p)), draw) for draw in draws], [2.5, 97.5])))
@@ -280,9 +279,6 @@ def by_knob():
 PARTS = [(1, by_arm), (2, by_content), (3, by_block), (4, by_frontier), (4, by_still), (5, by_k),
          (6, by_erosion), (6, by_edge), (7, by_fast), (8, by_story), (9, by_knob)]
 
-def well(name):     # how many of its runs, at all rates, train well
-    return "{} of {}".format(*curves.trained_well(load("curves"), name, SEEDS))
-
 def methods_table():
     """README.md's: every arm at its best learning rate, over the seeds."""
     out = []
@@ -298,7 +294,8 @@ def methods_table():
             rows, arm = load("curves"), name.split(",")[0]
             rate = curves.best(rows, name, SEEDS)
             mine = [rl.of(rows, curves.contender(name, s, rate)) for s in SEEDS]
-            cells = [ARMS[arm][3], *cells, curves.lr(rate), well(name), *(
+            cells = [ARMS[arm][3], *cells, curves.lr(rate),
+                     curves.trained_well(rows, name, SEEDS), *(
                 f"{curves.along(mine, c, name, SEEDS)[-1]:,.0f}"
                 for c in ("seconds", "evaluations", "states"))]
         else:

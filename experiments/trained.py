@@ -5,9 +5,9 @@ from pathlib import Path
 
 from eval_gsm8k import read_csv
 from experiments import bases, curves, rl
+from experiments.curves import BASE, LONGER
 from experiments.rows import ASSETS, report
 
-BASE, LONGER = "base", "more pretraining"
 MODELS = [BASE, LONGER, *curves.CONTENDERS]
 ONE_BLOCK = [m for m in MODELS if m not in curves.IN_BLOCKS]
 
