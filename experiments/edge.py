@@ -2,7 +2,7 @@
 
     python experiments/edge.py --figure assets/rl/edge.png
 
-From the committed rows: seconds. Without them: three hours on one core, and the bases.
+From the committed rows: seconds. Without them: two hours on one core, and the bases.
 
 How long the base was trained, and how often its texts jump to the answer. The calculation, with
 probabilities at T=1: writing every step costs the chance that a value is wrong, and earns an answer
@@ -22,7 +22,7 @@ from experiments.rows import panels, report, save
 from experiments.tables import pick
 from grpo import log_prob_table
 
-DIRECT, STEPS = (25, 50, 65, 80), (350, 500, 700, 1300)
+DIRECT, STEPS = (25, 65, 80), (350, 500, 700, 1300)
 AFTER = ["left_to_right", "confidence", "threshold", "all_steps", "no_steps", "reward"]
 COLUMNS = ["direct", "steps", "seed", "base", "values", "answer", "jump", "next_value",
            *(f"{name}_{when}" for when in ("before", "after") for name in AFTER)]

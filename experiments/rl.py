@@ -227,10 +227,20 @@ def train_run(bases, runs, run, quick=False):
     write_csv(path, COLUMNS, rows)
     return train_run(bases, runs, run, quick)
 
-def trained(bases, runs, run, quick=False):     # -> the model of a run, its task
-    train_run(bases, runs, run, quick)
-    return load_checkpoint(run.folder(runs, quick) / f"{run.arm}.pt")[0], load(
-        bases, run.variant, run.seed, quick)[1]
+def unwatched(bases, run, folder, quick=False):     # -> step: seconds; the model is in the folder
+    model, task, _ = load(bases, run.variant, run.seed, quick)
+    flags, _ = settings(run, folder, quick)
+    train.grpo(flags, task, copy.deepcopy(model), lambda *_: {})
+    return {int(r["step"]): r["seconds"] or "0" for r in read_csv(Path(folder, "log.csv"))}
+
+def trained(bases, runs, run, quick=False):
+    """-> the model of a run, its task. Rows are in the repository, models are not: one that is
+    missing is trained again, and unwatched."""
+    path = run.folder(runs, quick) / f"{run.arm}.pt"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unwatched(bases, run, path.parent, quick)
+    return load_checkpoint(path)[0], load(bases, run.variant, run.seed, quick)[1]
 
 def parse_flags(name, description):
     return trap.parse_flags(name, description, folder="rl",

@@ -4,17 +4,14 @@ at its best rate, and fast.py's kinds, alone on the machine, one thread, unwatch
     OMP_NUM_THREADS=1 python experiments/timing.py      half an hour, with nothing beside it
 
 (The runs of curves.py went two at a time: their own seconds vary by a factor of two.)"""
-import copy
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import train
 from eval_gsm8k import print_table, read_csv, write_csv
 from experiments import curves, fast, rl, trained
-from experiments.bases import load
 
 COLUMNS = ["arm", "seed", "step", "seconds"]
 
@@ -25,11 +22,8 @@ def runs(seed, quick):      # -> name: run
 
 def measure(args, name, run):
     """-> rows, one a watched step."""
-    model, task, _ = load(args.bases, run.variant, run.seed, args.quick)
     with tempfile.TemporaryDirectory() as folder:
-        flags, _ = rl.settings(run, folder, args.quick)
-        train.grpo(flags, task, copy.deepcopy(model), lambda *_: {})
-        log = {int(r["step"]): r["seconds"] or "0" for r in read_csv(f"{folder}/log.csv")}
+        log = rl.unwatched(args.bases, run, folder, args.quick)
     return [{"arm": name, "seed": run.seed, "step": step, "seconds": log[step]}
             for step in run.watched if step in log]
 
