@@ -6,7 +6,7 @@ From the committed rows, curves.py's and its own: seconds. Without them: three h
 
 The hypothesis: a policy gradient makes likelier what is right more often than the rest, so an arm
 learns to write steps if its rollouts contain some texts with every step, and if these are right
-more often. The tables have what rollouts contain before training, and who writes every step after
+more often: `push` is the product, share x (right - reward), before training. The tables have what rollouts contain before training, and who writes every step after
 it. To see whether an arm that writes none is stuck or slow, LCR's rollouts in one block get three
 times as many steps, with each likelihood; whether it lacks exploration, they get higher
 temperatures; whether it is a matter of the bases, all arms but `random`, which is slow, start from
@@ -50,6 +50,9 @@ def runs(seeds, quick=False):
               for name in names for seed in seeds),
             *(hard(name, seed, quick) for seed in seeds for name in FAST)]
 
+def push(row):      # share of rollouts with every step x by how much they are right more often
+    return number(row, "all_steps") * (number(row, "right_all") - number(row, "reward"))
+
 def base_table(rows, seeds):
     """What rollouts at T=1 contain before training: texts, and the share of them that is right."""
     out = []
@@ -61,8 +64,9 @@ def base_table(rows, seeds):
                 f" ({float(row[right]):.2f})" if row[right] else "") for share, right in (
                 ("all_steps", "right_all"), ("some_steps", "right_some"),
                 ("no_steps", "right_none"))), f"{float(row['reward']):.3f}",
-                f"{float(row['signal']):.2f}"])
-    return ["rollouts", "base", "every step (right)", "some", "none", "reward", "signal"], out
+                f"{float(row['signal']):.2f}", f"{push(row):.3f}"])
+    return ["rollouts", "base", "every step (right)", "some", "none", "reward", "signal", "push"
+            ], out
 
 def end_table(rows, seeds):
     """After training, at each arm's best rate."""

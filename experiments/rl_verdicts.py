@@ -57,6 +57,11 @@ def rates_apart(a, b):      # the difference of two lists' shares of True (Agres
     p, q = ((sum(x) + 1) / (len(x) + 2) for x in (a, b))
     return apart(p, q, len(a) + 2, len(b) + 2)
 
+def correlation(pairs):     # rank correlation of (x, y), which are drawn again
+    x, y = np.array(pairs, dtype=float).T
+    draws = np.random.default_rng(0).integers(len(x), size=(1000, len(x)))
+    return spearman(x, y), *np.nanpercentile([spearman(x[d], y[d]) for d in draws], [2.5, 97.5])
+
 def three(seed, model):     # mean of three greedy decoders, of each problem
     return np.mean([frontier.correct(pick(load("frontier"), seed=seed, model=model, decoder=d))
                     for d in THREE], 0)
@@ -106,10 +111,21 @@ def by_content():
         yield (f"{name}, in one block, never learns to write every step", US,
                "share of such rollouts after training, below .05 (interval as of 64 texts)",
                shown(found), below(found, 0.05))
+    hard = [[rl.of(load("content"), content.hard(name, seed)) for name in content.FAST]
+            for seed in SEEDS]
+    for runs, what in (
+            ([[rl.of(load("curves"), curves.contender(name, seed)) for name in content.FAST]
+              for seed in SEEDS], "at 5e-5 (seen in the rows)"),
+            (hard, "the harder task (written down before)")):
+        found = [correlation([(content.push(one[0]), rl.number(one[1], "all_steps"))
+                              for one in mine]) for mine in runs]
+        yield ("the share of rollouts with every step, times by how much they are right more often,"
+               " says how fast an arm learns to write", US, f"{what}: rank correlation over "
+               f"{len(content.FAST)} arms of that product before training with the share after 5 "
+               "steps, above 0", shown(found), above(found))
     found, counts = [], []
-    for seed in SEEDS:
-        ends = [[rl.number(one[at], "all_steps") for at in (0, -1)] for one in (
-            rl.of(load("content"), content.hard(name, seed)) for name in content.FAST)]
+    for mine in hard:
+        ends = [[rl.number(one[at], "all_steps") for at in (0, -1)] for one in mine]
         wrote = [[after > 0.5 for before, after in ends if (before > 0) == some]
                  for some in (True, False)]
         found.append(rates_apart(*wrote))

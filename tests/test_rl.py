@@ -10,8 +10,8 @@ import torch
 
 import train
 from data import Toy
-from experiments import (after, beyond, curves, edge, fast, freedom, frontier, knobs, rl, still,
-                         trained)
+from experiments import (after, beyond, content, curves, edge, fast, freedom, frontier, knobs, rl,
+                         rl_verdicts, still, trained)
 from experiments.rl import Run
 from grpo import ARMS, log_prob_table
 from model import MaskedDiffusionLM, ModelConfig
@@ -326,3 +326,16 @@ def test_decoders_and_sets_have_names_that_tell_them_apart():
         assert len(set(names)) == len(names)
     for a, b in itertools.combinations(frontier.DECODERS.values(), 2):
         assert a != b
+
+
+def test_the_push_towards_writing_is_the_share_times_the_advantage():
+    row = {"all_steps": "0.25", "right_all": "0.9", "reward": "0.3"}
+    assert content.push(row) == pytest.approx(0.15)
+    assert content.push({"all_steps": "0.0", "right_all": "", "reward": "0.3"}) == 0
+
+
+def test_a_rank_correlation_sees_order_alone_and_has_an_interval():
+    value, low, high = rl_verdicts.correlation([(i, i ** 3) for i in range(9)])
+    assert value == pytest.approx(1) and high == pytest.approx(1) and low > 0.9
+    value, low, high = rl_verdicts.correlation([(i, -i - 3 * (i % 2)) for i in range(12)])
+    assert low < value < high and value < 0
