@@ -6,12 +6,12 @@ From the committed rows, curves.py's and its own: seconds. Without them: three h
 
 The hypothesis: a policy gradient makes likelier what is right more often than the rest, so an arm
 learns to write steps if its rollouts contain some texts with every step, and if these are right
-more often: `push` is the product, share x (right - reward), before training. The tables have what rollouts contain before training, and who writes every step after
-it. To see whether an arm that writes none is stuck or slow, LCR's rollouts in one block get three
-times as many steps, with each likelihood; whether it lacks exploration, they get higher
-temperatures; whether it is a matter of the bases, all arms but `random`, which is slow, start from
-three of a harder task (coverage.py's: 8 operations, .8 of the texts jump), at the rate that
-curves.py chose."""
+more often: `push` is the product, share x (right - reward), before training. The tables have what
+rollouts contain before training, and who writes every step after it. To see whether an arm that
+writes none is stuck or slow, LCR's rollouts in one block get three times as many steps, with each
+likelihood; whether it lacks exploration, they get higher temperatures; whether it is a matter of
+the bases, all arms but `random`, which is slow, start from three of a harder task (coverage.py's: 8
+operations, .8 of the texts jump), at the rate that curves.py chose."""
 import sys
 from pathlib import Path
 

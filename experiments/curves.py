@@ -58,12 +58,11 @@ def best(rows, name, seeds, make=contender):    # -> the rate chosen; make(name,
 def lr(rate):
     return f"{train.parse_flags(rate.split())[1].grpo_lr:g}"
 
-def along(mine, column, name, seeds):
-    """Means over the runs, by step. Seconds are of timing.py, which had the machine to itself; but
-    with --quick (two steps are watched) the runs' own."""
+def along(mine, column, name):
+    """Means over the runs, by step. Seconds are of timing.py, which had the machine to itself (and
+    timed the first base alone); but with --quick (two steps are watched) the runs' own."""
     if column == "seconds" and len(mine[0]) > 2:
-        rows = [r for r in read_csv(ASSETS.parent / "rl" / "timing.csv") if r["arm"] == name]
-        mine = [[r for r in rows if int(r["seed"]) == seed] for seed in seeds]
+        mine = [[r for r in read_csv(ASSETS.parent / "rl" / "timing.csv") if r["arm"] == name]]
     return np.mean([[float(r[column]) for r in one] for one in mine], 0)
 
 def table(rows, seeds):
@@ -114,7 +113,7 @@ def draw(rows, seeds, path):
         for axis, (x, label) in zip(row, axes_of.items()):
             for name in names:
                 mine = runs_of[name]
-                xs = along(mine, x, name, seeds)
+                xs = along(mine, x, name)
                 xs = xs if x == "step" else np.maximum(xs, xs[1] / 3)       # 0, on a log axis
                 ys = np.array([[float(r[decoder]) for r in one] for one in mine])
                 axis.errorbar(xs, ys.mean(0), [ys.mean(0) - ys.min(0), ys.max(0) - ys.mean(0)],

@@ -6,9 +6,9 @@ From the committed rows: seconds. Without them: an hour and a half on one core, 
 
 Five learning rates, falling to zero or constant; and, constant, for two of them, Adam's eps at 1e-4
 (then vanishing gradients no longer make steps of full size) and a KL term of .03 against the base.
-Watched besides the decoders: P(####) on an empty canvas at the place where full texts have it, which no rollout
-from left to right ever asks for; and how far the weights have moved, for a smaller step moves less
-in every way."""
+Watched besides the decoders: P(####) on an empty canvas at the place where full texts have it,
+which no rollout from left to right ever asks for; and how far the weights have moved, for a smaller
+step moves less in every way."""
 import sys
 from pathlib import Path
 
@@ -29,7 +29,8 @@ def one(rate, way, seed):
     return Run("justgrpo", seed, joined(rate, WAYS[way][0]))
 
 def runs(seeds):
-    return [one(rate, way, seed) for way, (_, rates) in WAYS.items() for rate in rates for seed in seeds]
+    return [one(rate, way, seed) for way, (_, rates) in WAYS.items() for rate in rates
+            for seed in seeds]
 
 def table(rows, seeds):
     """The last step; and the best that a parallel decoder ever was."""

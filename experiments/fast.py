@@ -34,7 +34,7 @@ def table(rows, seeds):
         for at in range(1, len(mine[0])):
             out.append([name, mine[0][at]["step"], *(each(one[at][d] for one in mine)
                                                      for d in rl.GREEDY),
-                        *(f"{along(mine, c, name, seeds)[at]:,.0f}" for c in ("seconds", "states")),
+                        *(f"{along(mine, c, name)[at]:,.0f}" for c in ("seconds", "states")),
                         *(each((one[at][c] for one in mine), "{:.2f}")
                           for c in ("forks_trained", "forks"))])
     return ["trained on", "step", *rl.GREEDY, "seconds", "states run", "forks among them",
@@ -48,7 +48,7 @@ def draw(rows, seeds, path):
         for axis, decoder in zip(line, DECODERS):
             for i, name in enumerate(KINDS):
                 mine = [rl.of(rows, of_kind(name, seed)) for seed in seeds]
-                axis.plot(*(along(mine, column, name, seeds) for column in (x, decoder)),
+                axis.plot(*(along(mine, column, name) for column in (x, decoder)),
                           label=name, linewidth=1.1, markersize=4, **STYLES[i])
             axis.set_title(f"greedy, {decoder}", fontsize=9)
             axis.set_xlabel(label)

@@ -310,7 +310,7 @@ def methods_table():
             mine = [rl.of(rows, curves.contender(name, s, rate)) for s in SEEDS]
             cells = [ARMS[arm][3], *cells, curves.lr(rate),
                      curves.trained_well(rows, name, SEEDS), *(
-                f"{curves.along(mine, c, name, SEEDS)[-1]:,.0f}"
+                f"{curves.along(mine, c, name)[-1]:,.0f}"
                 for c in ("seconds", "evaluations", "states"))]
         else:
             cells = ["" if name == trained.BASE else "1,600 pretraining steps, not 1,300", *cells]
