@@ -20,10 +20,10 @@ from eval_gsm8k import bootstrap, read_csv
 from experiments import (after, beyond, content, curves, edge, erosion, fast, freedom, frontier,
                          knobs, rl, still, trained)
 from experiments.bases import SEEDS
-from experiments.rows import ASSETS, LCR, LTR, lead, spearman
+from experiments.rows import ASSETS, LCR, LTR, lead, solved, spearman
 from experiments.tables import ROOT, fill, markdown, pick
-from experiments.verdicts import (FALLBACK, PAGE, PAPER, REJECTION, above, below, shown, under,
-                                  verdict_table, within)
+from experiments.verdicts import (FALLBACK, PAGE, PAPER, REJECTION, above, below, shown, span,
+                                  under, verdict_table, within)
 from grpo import ARMS
 
 FOLDER, README = ASSETS.parent / "rl", ROOT / "README.md"
@@ -319,15 +319,89 @@ def methods_table():
     return markdown(["arm", "what differs", "left to right", "LCR", "threshold .9", "rate",
                      "runs that train", "seconds", "evaluations", "states run"], out)
 
+def contents_table():
+    """README.md's: what rollouts contain before training, and how many write every step later."""
+    out = []
+    for order, name in content.ORDERS.items():
+        mine = [rl.of(load("curves"), curves.contender(name, s)) for s in SEEDS]
+        cells = ["; ".join(f"{rl.number(one[0], kind) * float(one[0]['n_rollouts']):.0f}" + (
+            f" ({float(one[0][right]):.2f})" if one[0][right] else "") for one in mine)
+            for kind, right in (("all_steps", "right_all"), ("no_steps", "right_none"))]
+        out.append([order, *cells, *(rl.each((one[at]["all_steps"] for one in mine), "{:.2f}")
+                                     for at in (1, -1))])
+    return markdown(["rollouts", "with every step, of 512 (right)", "with none (right)",
+                     "every step after 5 RL steps", "after 60"], out)
+
 def tables():
     return {"rl_verdicts": verdict_table((number, *line) for number, part in PARTS
                                          for line in part()),
             **{name: under(script, load(name)) for name, script in EXPERIMENTS.items()}}
 
+def readme_tables():
+    return {"methods": methods_table(), "contents": contents_table()}
+
+OTHERS = [name for name in curves.CONTENDERS if name != "justgrpo"]
+
+def levels(model, decoder, form="{:.2f}"):      # greedy accuracies, by seed
+    return span([frontier.correct(pick(load("frontier"), seed=s, model=model,
+                                       decoder=decoder)).mean() for s in SEEDS], form)
+
+def by_seed(found):     # "+0.59, +0.48, +0.45"
+    return ", ".join(f"{value:+.2f}" for value, *_ in found)
+
+def in_runs(names):     # "4 to 8"
+    return span([int(curves.trained_well(load("curves"), n, SEEDS).split()[0]) for n in names],
+                "{}")
+
+def early(name):        # after five steps at train.py's rate, left to right
+    return [float(rl.of(load("curves"), curves.contender(name, s))[1]["left_to_right"])
+            for s in SEEDS]
+
+def close(bar=0.03):    # the arms that end within this of justgrpo on each base, or ahead
+    return [name for name in OTHERS if max(x for x, *_ in leads("justgrpo", name)) < bar]
+
+def after_k(model, decoder, k, column="correct"):
+    return span([solved(pick(load("after"), seed=s, model=model, decoder=decoder), k,
+                        column).mean() for s in SEEDS])
+
+def evaluations(name, of="evaluations"):
+    rows = load("curves")
+    return span([float(r[of]) / 1000 for r in curves.last(
+        rows, name, curves.best(rows, name, SEEDS), SEEDS)], "{:.0f}")
+
+def headlines():
+    """The phrases with numbers in README.md's prose; tests/test_rl.py looks for them there."""
+    k1, k4 = (str(frontier.Decoder("top_probability", "k", n)) for n in (1, 4))
+    keep_up = [name for name in OTHERS if min(early(name)) > min(early("justgrpo")) - 0.01]
+    blocks = "fork, blocks of 8"
+    return [
+        f"in {in_runs(['justgrpo'])} of its nine runs, the others in one block in "
+        f"{in_runs(n for n in OTHERS if n not in curves.IN_BLOCKS)}, in blocks of 8 in "
+        f"{in_runs(curves.IN_BLOCKS)}",
+        f"it solves {span(early('justgrpo'))} of the problems left to right, and of the "
+        f"{len(OTHERS)} others {' and '.join(keep_up).replace(', ', ' in ')} alone keeps up on "
+        "every base",
+        f"{by_seed(gains('justgrpo', frontier.THRESHOLD))} at threshold .9, "
+        f"{by_seed(gains('justgrpo', frontier.BOUND))} at entropy bound .1",
+        f"({after_k('base', LCR, 256, 'derived')} of the problems before, "
+        f"{after_k('justgrpo', LCR, 256, 'derived')} after)",
+        f"{len(close())} of the {len(OTHERS)} others end within .03 of it on every base, or ahead",
+        f"is behind by {by_seed(leads('justgrpo', 'rejection'))} at the end. It is slower to get "
+        f"there, and has {in_runs(['rejection'])} of 9 runs",
+        f"{by_seed(gains('justgrpo', k4))} at four tokens a step, "
+        f"{by_seed(gains('justgrpo', k1))} at one",
+        f"{by_seed(leads('confidence_exact', 'confidence'))}",
+        f"{evaluations(blocks)} thousand evaluations against {evaluations('justgrpo')} thousand"]
+
+def page_headlines():
+    """Those in experiments/README.md's."""
+    return []
+
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables()), encoding="utf-8")
-        README.write_text(fill(README.read_text(encoding="utf-8"), {"methods": methods_table()}),
+        README.write_text(fill(README.read_text(encoding="utf-8"), readme_tables()),
                           encoding="utf-8")
     else:
-        print("\n\n".join([*tables().values(), methods_table()]))
+        print("\n\n".join([*tables().values(), *readme_tables().values(), *headlines(),
+                           *page_headlines()]))
