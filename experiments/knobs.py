@@ -17,12 +17,11 @@ from experiments.rows import panels, save
 SETTINGS = {
     "as it is: groups of 8, T 1, std, token": "",
     "groups of 4": "--prompts 32 --rollouts 4", "groups of 16": "--prompts 8 --rollouts 16",
-    "groups of 32": "--prompts 4 --rollouts 32",
     "advantage none (Dr. GRPO)": "--advantage none",
     "advantage leave one out (RLOO)": "--advantage leave_one_out",
     "norm sequence (GRPO)": "--loss-norm sequence",
     "norm constant (Dr. GRPO)": "--loss-norm constant",
-    "2 updates, clip .2": "--updates-per-batch 2", "4 updates, clip .2": "--updates-per-batch 4",
+    "4 updates, clip .2": "--updates-per-batch 4",
     "4 updates, clip .2 to .28": "--updates-per-batch 4 --clip-high .28",
     "4 updates, no clip": "--updates-per-batch 4 --clip-low 1e9 --clip-high 1e9",
     "rollouts at T .6": "--rollout-temperature .6",
