@@ -79,8 +79,8 @@ def table(rows, seeds):
                           for c in ("evaluations", "states"))])
     return ["arm", "learning rate", "validation", *rl.GREEDY, "evaluations", "states run"], out
 
-def trained_well(rows, name, seeds):      # runs with .9 or more, of those at all rates: "8 of 9"
-    found = [mean(r, "validation_") for rate in RATES for r in last(rows, name, rate, seeds)]
+def trained_well(rows, name, seeds, make=contender):    # runs with .9 or more, all rates: "8 of 9"
+    found = [mean(r, "validation_") for rate in RATES for r in last(rows, name, rate, seeds, make)]
     return f"{sum(value >= 0.9 for value in found)} of {len(found)}"
 
 def when(rows, run, bar=0.9):       # the watched step from which on it stays there, or "never"

@@ -5,7 +5,8 @@
 From the committed rows: seconds. Without them: two hours on one core, and the bases.
 
 Arm `confidence` in blocks of 1 (which is left to right: justgrpo), 2, 4, 8, 16, and one block of
-all 22 places, three learning rates each, the best chosen as in curves.py."""
+all 22 places, three learning rates each, the best chosen as in curves.py. How many of the nine runs
+end with .9 or more, on validation problems, tells more: at its best rate nearly all train."""
 import sys
 from pathlib import Path
 
@@ -40,28 +41,28 @@ def table(rows, seeds):
         rate = best(rows, length, seeds)
         first = [rl.of(rows, of_length(length, seed))[0] for seed in seeds]
         mine = last(rows, length, rate, seeds)
-        out.append([length, lr(rate), *(each(r[d] for r in mine) for d in DECODERS),
+        out.append([length, lr(rate), curves.trained_well(rows, length, seeds, of_length),
+                    *(each(r[d] for r in mine) for d in DECODERS),
                     *(each((r[c] for r in rows_), "{:.2f}") for rows_, c in (
                         (first, "reward"), (first, "all_steps"), (mine, "reward"),
                         (mine, "all_steps")))])
-    return ["block length", "best rate", *DECODERS, "reward before", "every step before",
-            "reward", "every step"], out
+    return ["block length", "best rate", "runs with .9", *DECODERS, "reward before",
+            "every step before", "reward", "every step"], out
 
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    figure, axes = panels(len(DECODERS), width=3.4, height=3)
-    for axis, decoder in zip(axes, DECODERS):
+    figure, axes = panels(len(RATES), width=3.4, height=3)
+    for axis, rate in zip(axes, RATES):
         for i, seed in enumerate(seeds):
-            y = [float(last(rows, length, best(rows, length, seeds), [seed])[0][decoder])
-                 for length in BLOCK_LENGTHS]
-            axis.plot(range(len(y)), y, label=f"seed {seed}", markersize=4, **STYLES[i])
-            before = float(rl.of(rows, of_length(1, seed))[0][decoder])
+            y = [curves.mean(last(rows, length, rate, [seed])[0]) for length in BLOCK_LENGTHS]
+            axis.plot(range(len(y)), y, label=f"base {seed}", markersize=4, **STYLES[i])
+            before = curves.mean(rl.of(rows, of_length(1, seed))[0])
             axis.axhline(before, color=STYLES[i]["color"], linewidth=0.6, linestyle=":")
         axis.set_xticks(range(len(BLOCK_LENGTHS)), BLOCK_LENGTHS)
         axis.set_xlabel("block length of the rollouts")
-        axis.set_title(f"greedy, {decoder}; dotted: before", fontsize=8)
-    axes[0].set_ylabel("accuracy after RL")
+        axis.set_title(f"learning rate {lr(rate)}; dotted: before", fontsize=8)
+    axes[0].set_ylabel("greedy accuracy after RL,\nmean of three decoders")
     axes[0].legend(fontsize=7)
     save(figure, path)
 
