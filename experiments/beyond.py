@@ -33,7 +33,7 @@ class Rare(Toy):
         with patch.object(data, "VERBS", HARD):
             return super().problem(split, index)
 
-SETS = {**{f"{n} operations": Toy(n_steps=n) for n in (4, 6, 7, 8)}, "rare operands": Rare()}
+SETS = {**{f"{n} operations": Toy(n_steps=n) for n in (6, 7, 8)}, "rare operands": Rare()}
 DECODERS = {"left to right": Decoder(), "LCR": Decoder("confidence"),
             "threshold .9": Decoder("top_probability", "threshold")}
 COLUMNS = ["seed", "model", "set", "decoder", "nfe", "every_step", "right_steps", "correct"]

@@ -2,16 +2,15 @@
 
     python experiments/content.py --figure assets/rl/content.png
 
-From the committed rows, curves.py's and its own: seconds. Without them: three hours on one core.
+From the committed rows, curves.py's and its own: seconds. Without them: two hours on one core.
 
 The hypothesis: a policy gradient makes likelier what is right more often than the rest, so an arm
 learns to write steps if its rollouts contain some texts with every step, and if these are right
 more often: `push` is the product, share x (right - reward), before training. The tables have what
 rollouts contain before training, and who writes every step after it. To see whether an arm that
-writes none is stuck or slow, LCR's rollouts in one block get three times as many steps, with each
-likelihood; whether it lacks exploration, they get higher temperatures; whether it is a matter of
-the bases, all arms but `random`, which is slow, start from three of a harder task (coverage.py's: 8
-operations, .8 of the texts jump), at the rate that curves.py chose."""
+writes none lacks exploration, LCR's rollouts in one block get higher temperatures; whether it is a
+matter of the bases, all arms but `random`, which is slow, start from three of a harder task
+(coverage.py's: 8 operations, .8 of the texts jump), at the rate that curves.py chose."""
 import sys
 from pathlib import Path
 
@@ -29,13 +28,9 @@ ORDERS = {"left to right": "justgrpo", "LCR, one block": "confidence",
           "LCR, blocks of 8": "confidence, blocks of 8", "TPP, one block": "top_probability",
           "TPP, blocks of 8": "top_probability, blocks of 8",
           "TPP with fork selection": "fork", "random": "random"}
-LONG = "confidence", "one_step", "elbo"
 HOT = {f"{arm} at T {t}": (arm, f"--rollout-temperature {t}")
        for arm in ("confidence", "confidence_exact") for t in (1.5, 2.0)}
 FAST = [name for name in CONTENDERS if name != "random"]
-
-def long(arm, seed):
-    return Run(arm, seed, "--grpo-steps 180", watched=(0, 20, 60, 100, 140, 180))
 
 def hot(name, seed):
     arm, options = HOT[name]
@@ -46,8 +41,7 @@ def hard(name, seed, quick=False):
     return Run(arm, seed, joined("" if quick else trained.rate(name), block), "hard", rl.ENDS)
 
 def runs(seeds, quick=False):
-    return [*(f(name, seed) for f, names in ((long, LONG), (hot, HOT))
-              for name in names for seed in seeds),
+    return [*(hot(name, seed) for name in HOT for seed in seeds),
             *(hard(name, seed, quick) for seed in seeds for name in FAST)]
 
 def push(row):      # share of rollouts with every step x by how much they are right more often
@@ -93,17 +87,6 @@ def hard_table(rows, seeds):
     return ["arm", "every step before, by base", "after", f"bases of {len(seeds)} above .5",
             *curves.DECODERS], out
 
-def long_table(rows, seeds):
-    """180 steps at train.py's rate: after 60 of them and at the end."""
-    out = []
-    for arm in LONG:
-        mine = [rl.of(rows, long(arm, seed)) for seed in seeds]
-        out.append([arm, *(each((one[min(at, len(one) - 1)][c] for one in mine), "{:.2f}")
-                           for c in ("all_steps", "left_to_right", "confidence", "threshold")
-                           for at in (2, 5))])
-    return ["arm", *(f"{c} after {n}" for c in ("every step", "left to right", "LCR", "threshold")
-                     for n in (60, 180))], out
-
 def hot_table(rows, seeds):
     out = []
     for name in HOT:
@@ -115,7 +98,7 @@ def hot_table(rows, seeds):
     return ["rollouts", *(f"{c} {when}" for c in ("every step", "right", "none", "right")
                           for when in ("before", "after")), *curves.DECODERS], out
 
-TABLES = [base_table, end_table, hard_table, long_table, hot_table]
+TABLES = [base_table, end_table, hard_table, hot_table]
 
 SHOWN = {"length": "tokens written", "no_steps": "share of answer-only texts",
          "entropy_fork": "entropy at forks, nats", "reward": "reward"}
