@@ -399,7 +399,25 @@ def headlines():
 
 def page_headlines():
     """Those in experiments/README.md's."""
-    return []
+    lengths = [curves.trained_well(load("freedom"), length, SEEDS, freedom.of_length).split()[0]
+               for length in freedom.BLOCK_LENGTHS]
+    lcr = rl.of(load("curves"), curves.contender("confidence", 0))[0]
+    changes = [float(pick(load("still"), seed=s, model="justgrpo")["mix_change_value"])
+               for s in SEEDS]
+    def solve(models, *names):
+        return span([frontier.correct(r).mean() for r in load("beyond") if r["set"] in names
+                     and r["model"] in models and r["decoder"] == "left to right"])
+    return [
+        f"Of the nine runs {', '.join(lengths[:-1])} and {lengths[-1]} end with .9 or more",
+        f"{float(lcr['signal']):.2f} of the groups had a signal, and "
+        f"{rl.number(lcr, 'all_steps') * float(lcr['n_rollouts']):.0f} of 512 rollouts every step",
+        f"derived {after_k('base', LCR, 256, 'derived')} of the problems before justgrpo and "
+        f"{after_k('justgrpo', LCR, 256, 'derived')} after it",
+        f"cost {span(changes)} nats a token more",
+        f"justgrpo solves {solve(['justgrpo'], 'rare operands')} from left to right, and the base "
+        f"{solve(['base'], 'rare operands')}",
+        f"all models solve {solve(trained.MODELS, '7 operations', '8 operations')} from left to "
+        "right"]
 
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
