@@ -47,6 +47,10 @@ def runs(seeds, quick=False):
 def push(row):      # share of rollouts with every step x by how much they are right more often
     return number(row, "all_steps") * (number(row, "right_all") - number(row, "reward"))
 
+def counted(row, share, right, of=""):      # texts of a kind, and the share of them that is right
+    return f"{number(row, share) * float(row['n_rollouts']):.0f}{of}" + (
+        f" ({float(row[right]):.2f})" if row[right] else "")
+
 def base_table(rows, seeds):
     """What rollouts at T=1 contain before training: texts, and the share of them that is right."""
     out = []
@@ -54,8 +58,7 @@ def base_table(rows, seeds):
         for seed in seeds:
             row = rl.of(rows, contender(name, seed))[0]
             n = int(float(row["n_rollouts"]))
-            out.append([order, seed, *(f"{number(row, share) * n:.0f} of {n}" + (
-                f" ({float(row[right]):.2f})" if row[right] else "") for share, right in (
+            out.append([order, seed, *(counted(row, share, right, f" of {n}") for share, right in (
                 ("all_steps", "right_all"), ("some_steps", "right_some"),
                 ("no_steps", "right_none"))), f"{float(row['reward']):.3f}",
                 f"{float(row['signal']):.2f}", f"{push(row):.3f}"])

@@ -7,6 +7,7 @@ From the committed rows: seconds. Without them: six hours on one core, and the b
 Every arm has the same problems, rollouts and steps, and the same three learning rates. The best is
 chosen on validation problems: the highest mean accuracy of three greedy decoders, over the seeds,
 after the last step. What is shown is measured on test problems."""
+import functools
 import sys
 from pathlib import Path
 
@@ -58,11 +59,15 @@ def best(rows, name, seeds, make=contender):    # -> the rate chosen; make(name,
 def lr(rate):
     return f"{train.parse_flags(rate.split())[1].grpo_lr:g}"
 
+@functools.cache
+def timing():
+    return read_csv(ASSETS.parent / "rl" / "timing.csv")
+
 def along(mine, column, name):
     """Means over the runs, by step. Seconds are of timing.py, which had the machine to itself (and
     timed the first base alone); but with --quick (two steps are watched) the runs' own."""
     if column == "seconds" and len(mine[0]) > 2:
-        mine = [[r for r in read_csv(ASSETS.parent / "rl" / "timing.csv") if r["arm"] == name]]
+        mine = [[r for r in timing() if r["arm"] == name]]
     return np.mean([[float(r[column]) for r in one] for one in mine], 0)
 
 def table(rows, seeds):
@@ -79,9 +84,12 @@ def table(rows, seeds):
                           for c in ("evaluations", "states"))])
     return ["arm", "learning rate", "validation", *rl.GREEDY, "evaluations", "states run"], out
 
-def trained_well(rows, name, seeds, make=contender):    # runs with .9 or more, all rates: "8 of 9"
+def n_trained(rows, name, seeds, make=contender):   # runs with .9 or more, of those at all rates
     found = [mean(r, "validation_") for rate in RATES for r in last(rows, name, rate, seeds, make)]
-    return f"{sum(value >= 0.9 for value in found)} of {len(found)}"
+    return sum(value >= 0.9 for value in found), len(found)
+
+def trained_well(*args):        # the same, as "8 of 9"
+    return "{} of {}".format(*n_trained(*args))
 
 def when(rows, run, bar=0.9):       # the watched step from which on it stays there, or "never"
     mine = rl.of(rows, run)

@@ -57,15 +57,19 @@ def rates_apart(a, b):      # the difference of two lists' shares of True (Agres
     p, q = ((sum(x) + 1) / (len(x) + 2) for x in (a, b))
     return apart(p, q, len(a) + 2, len(b) + 2)
 
-def correlation(pairs):     # rank correlation of (x, y), which are drawn again
+def ranked(x, y, drawn):    # rank correlation; and its interval, by those of x and y drawn again
+    return spearman(x, y), *np.nanpercentile([spearman(*pair) for pair in drawn], [2.5, 97.5])
+
+def correlation(pairs):     # of (x, y), which are drawn again
     x, y = np.array(pairs, dtype=float).T
     draws = np.random.default_rng(0).integers(len(x), size=(1000, len(x)))
-    return spearman(x, y), *np.nanpercentile([spearman(x[d], y[d]) for d in draws], [2.5, 97.5])
+    return ranked(x, y, ((x[d], y[d]) for d in draws))
 
 def three(seed, model):     # mean of three greedy decoders, of each problem
     return np.mean([frontier.correct(pick(load("frontier"), seed=seed, model=model, decoder=d))
                     for d in THREE], 0)
 
+@functools.cache
 def leads(a, b):            # the same, paired
     return [bootstrap(three(seed, a) - three(seed, b)) for seed in SEEDS]
 
@@ -141,8 +145,7 @@ def by_block():
             p = np.array([curves.mean(freedom.last(load("freedom"), length, rate_of(length),
                                                    [seed])[0]) for length in lengths])
             draws = np.random.default_rng(0).binomial(400, p, size=(1000, len(p)))
-            yield (spearman(lengths, p), *np.nanpercentile(
-                [spearman(lengths, draw) for draw in draws], [2.5, 97.5]))
+            yield ranked(lengths, p, ((lengths, draw) for draw in draws))
     lengths = freedom.BLOCK_LENGTHS
     for what, rate_of in (
             ("at the best rates", lambda length: freedom.best(load("freedom"), length, SEEDS)),
@@ -328,9 +331,8 @@ def contents_table():
     out = []
     for order, name in content.ORDERS.items():
         mine = [rl.of(load("curves"), curves.contender(name, s)) for s in SEEDS]
-        cells = ["; ".join(f"{rl.number(one[0], kind) * float(one[0]['n_rollouts']):.0f}" + (
-            f" ({float(one[0][right]):.2f})" if one[0][right] else "") for one in mine)
-            for kind, right in (("all_steps", "right_all"), ("no_steps", "right_none"))]
+        cells = ["; ".join(content.counted(one[0], share, right) for one in mine)
+                 for share, right in (("all_steps", "right_all"), ("no_steps", "right_none"))]
         out.append([order, *cells, *(rl.each((one[at]["all_steps"] for one in mine), "{:.2f}")
                                      for at in (1, -1))])
     return markdown(["rollouts", "with every step, of 512 (right)", "with none (right)",
@@ -346,31 +348,26 @@ def readme_tables():
 
 OTHERS = [name for name in curves.CONTENDERS if name != "justgrpo"]
 
-def levels(model, decoder, form="{:.2f}"):      # greedy accuracies, by seed
-    return span([frontier.correct(pick(load("frontier"), seed=s, model=model,
-                                       decoder=decoder)).mean() for s in SEEDS], form)
-
 def by_seed(found):     # "+0.59, +0.48, +0.45"
     return ", ".join(f"{value:+.2f}" for value, *_ in found)
 
 def in_runs(names):     # "4 to 8"
-    return span([int(curves.trained_well(load("curves"), n, SEEDS).split()[0]) for n in names],
-                "{}")
+    return span([curves.n_trained(load("curves"), n, SEEDS)[0] for n in names], "{}")
 
 def early(name):        # after five steps at train.py's rate, left to right
     return [float(rl.of(load("curves"), curves.contender(name, s))[1]["left_to_right"])
             for s in SEEDS]
 
-def close(bar=0.03):    # the arms that end within this of justgrpo on each base, or ahead
-    return [name for name in OTHERS if max(x for x, *_ in leads("justgrpo", name)) < bar]
+def close():    # the arms that end within .03 of justgrpo on each base, or ahead
+    return [name for name in OTHERS if max(x for x, *_ in leads("justgrpo", name)) < 0.03]
 
 def after_k(model, decoder, k, column="correct"):
     return span([solved(pick(load("after"), seed=s, model=model, decoder=decoder), k,
                         column).mean() for s in SEEDS])
 
-def evaluations(name, of="evaluations"):
+def evaluations(name):      # thousands, of a run at the best rate
     rows = load("curves")
-    return span([float(r[of]) / 1000 for r in curves.last(
+    return span([float(r["evaluations"]) / 1000 for r in curves.last(
         rows, name, curves.best(rows, name, SEEDS), SEEDS)], "{:.0f}")
 
 def headlines():
@@ -399,7 +396,7 @@ def headlines():
 
 def page_headlines():
     """Those in experiments/README.md's."""
-    lengths = [curves.trained_well(load("freedom"), length, SEEDS, freedom.of_length).split()[0]
+    lengths = [str(curves.n_trained(load("freedom"), length, SEEDS, freedom.of_length)[0])
                for length in freedom.BLOCK_LENGTHS]
     lcr = rl.of(load("curves"), curves.contender("confidence", 0))[0]
     changes = [float(pick(load("still"), seed=s, model="justgrpo")["mix_change_value"])
