@@ -41,7 +41,7 @@ def asked(kind, prompt, sample, length, mask_id, prompt_mask=0.15, generator=Non
     recorded, exact: each committed token in the state in which it was committed.
     fallback: of these, those where nothing was sure (.9 is fork's threshold), as ForkGRPO does.
     left_to_right: each token after those on its left, whatever the rollout's order was.
-    one_step: each at rank 0, after nothing, behind a prompt with a share of its tokens masked.
+    one_step: each at rank 0, after nothing; a share of the prompt masked (d1: anew each update).
     coupled (2B rows): each token, hidden with probability t ~ U(0, 1], given those that are not,
     over 2t; or the other way round, over 2(1-t). In expectation that is log p averaged over all
     orders, the ELBO. (coupled-GRPO, 2506.20639, adds a full mask, and keeps t from 0 and 1.)

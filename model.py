@@ -149,7 +149,7 @@ def save_checkpoint(path, model, task, **info):
 def load_checkpoint(path, device="cpu"):
     """-> model in eval mode, task dict, info dict. Raises OSError, or ValueError in one line."""
     if not os.path.exists(path):
-        raise FileNotFoundError(f"{path} is missing; make it with: python train.py")
+        raise FileNotFoundError(f"{path} is missing; make one with: python train.py --out FOLDER")
     data = io.BytesIO(Path(path).read_bytes())
     try:
         saved = dict(torch.load(data, map_location="cpu", weights_only=True))

@@ -35,16 +35,16 @@ FLAGS = {   # numbers worth turning (for the toy, with --quick, with --data, wit
     "grpo-steps": (60, 3, 4, 1, "GRPO steps"), "prompts": (16, 4, 4, 1, "prompts a GRPO step"),
     "rollouts": (8, 4, 4, 4, "rollouts a prompt"), "grpo-lr": (5e-5, "GRPO learning rate"),
     "adam-eps": (1e-8, "of GRPO's AdamW"), "rollout-temperature": (1.0, "also the likelihood's"),
-    "fraction": (0.25, "of all tokens"), "updates-per-batch": (1, "above 1: a ratio and its clip"),
+    "fraction": (0.25, "of a batch's terms"), "updates-per-batch": (1, "above 1: a ratio, a clip"),
     "clip-low": (0.2, "the ratio is kept above 1 less this"), "clip-high": (0.2, "below 1 plus it"),
     "problems": (400, 32, 32, 2, "test problems for greedy accuracy"),
     "trap-problems": (64, 8, 8, 1, "test problems for pass@k"),
     "samples": (32, 8, 8, 2, "completions a problem for pass@k")}
 CHOICES = {
     "arm": (ARMS, "what act 4 trains by: " + "; ".join(f"{a}: {ARMS[a][3]}" for a in ARMS)),
-    "positions": (["all", "top_entropy", "random"], "a --fraction: the least certain, or any"),
+    "positions": (["all", "top_entropy", "random"], "all, or a --fraction: the least certain, any"),
     "advantage": (["std", "none", "leave_one_out"], "GRPO's, Dr. GRPO's, RLOO's"),
-    "loss-norm": (["token", "sequence", "constant"], "what divides the loss: see grpo_loss"),
+    "loss-norm": (["token", "sequence", "constant"], "over a batch's tokens, a text's, all places"),
     "grpo-schedule": (["linear", "constant"], "the rate falls to zero, or (the paper's) stays")}
 SHAPE = dict(n_merges=1792, prompt_length=112, completion_length=128)    # GSM8K's canvas
 TRAP = [Decoder(order, block_length=block, temperature=0.6) for order, block in
@@ -226,7 +226,7 @@ def grpo(args, task, model, watch=validate):    # arXiv 2601.15165, section 3, i
            "lcr_block": (args.rollout_block_length or L) if kind == "exact" else None}
     log(args, args.arm, 0, **watch(args, task, model, 0))
     for step in (bar := tqdm(range(args.grpo_steps), desc=args.arm)):
-        start, loss, clipped = time.time(), 0.0, []
+        start, loss, clipped, n = time.time(), 0.0, [], args.updates_per_batch
         first = args.seed * STRIDE + STRIDE // 2 + step * Q     # of the toy's, not seen before
         problems = [p for p in task.problems("train", first, Q) for _ in range(G)]
         prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (Q*G, P)
@@ -240,10 +240,10 @@ def grpo(args, task, model, watch=validate):    # arXiv 2601.15165, section 3, i
         if args.positions != "all":
             scale = choose(args.positions, args.fraction, rollout.entropy, scale, generator)
         right = (reward > 0).to(args.device)
-        old = log_prob_table(model, *what, **how) if args.updates_per_batch > 1 else None
+        old = log_prob_table(model, *what, weight=scale, **how) if n > 1 else None
         left = 1 - step / args.grpo_steps if args.grpo_schedule == "linear" else 1
         optimizer.param_groups[0]["lr"] = args.grpo_lr * left
-        for _ in range(args.updates_per_batch):
+        for _ in range(n):
             pieces = grpo_loss(model, *what, advantage.flatten(), scale=scale,          # recompute
                                norm=args.loss_norm, old=old, clipped=clipped,
                                clip=(args.clip_low, args.clip_high), **how)
@@ -264,7 +264,7 @@ def grpo(args, task, model, watch=validate):    # arXiv 2601.15165, section 3, i
         seconds += time.time() - start
         if (step + 1) % 5 == 0 or step + 1 == args.grpo_steps:
             row |= watch(args, task, model, step + 1)
-        log(args, args.arm, step + 1, loss=loss, seconds=seconds, **row)
+        log(args, args.arm, step + 1, loss=loss / n, seconds=seconds, **row)
     save_checkpoint(f"{args.out}/{args.arm}.pt", model, task.describe(), stage=args.arm,
                     seed=args.seed)
 
@@ -311,13 +311,13 @@ def parse_flags(argv):
     return parser, parser.parse_args(argv)
 
 def check(parser, args):    # act 4's flags: what means nothing together
-    order, _, kind, _ = ARMS[args.arm]
     for names, meant, reason in (
-            ("rollout_block_length", order != "left_to_right", "left to right has no blocks"),
-            ("fraction", args.positions != "all", "--positions all takes every token"),
+            ("advantage loss_norm positions fraction updates_per_batch clip_low clip_high",
+             args.arm != "rejection", "arm rejection has no advantage, ratio or choice of tokens"),
+            ("rollouts", args.rollouts > 1 or args.arm == "rejection", "one has no siblings"),
+            ("rollout_block_length", "left" not in ARMS[args.arm][0], "left to right has none"),
             ("clip_low clip_high", args.updates_per_batch > 1, "--updates-per-batch 1 has ratio 1"),
-            ("advantage loss_norm positions updates_per_batch", kind != "diffusion",
-             "arm rejection has no advantage, no ratio and pretraining's loss")):
+            ("fraction", args.positions != "all", "--positions all takes every token")):
         for name in names.split():
             if not meant and getattr(args, name) != parser.get_default(name):
                 raise ValueError(f"--{name.replace('_', '-')} means nothing here: {reason}")
@@ -332,8 +332,8 @@ def prepare(args, task):        # what a user can get wrong, before any work; ->
     if bool(args.data) != bool(args.test):
         raise ValueError("--data and --test go together: GSM8K's training file and its test file")
     task = task or (GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Toy())
-    if (rollouts(args).block_length or 0) > task.completion_length:
-        raise ValueError(f"--rollout-block-length is at most {task.completion_length}")
+    if args.rollout_block_length not in (None, *range(1, task.completion_length + 1)):
+        raise ValueError(f"--rollout-block-length must be from 1 to {task.completion_length}")
     for split in SPLITS:
         task.problem(split, 0)      # ValueError: no row is left, or all of them are too long
     model, base = None, f"{args.out}/base.pt"

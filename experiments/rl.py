@@ -94,9 +94,9 @@ class Spy:
             for row, i, logp in log_probs(model, prompt, completion, rank, scale):
                 gap = reference[row, i] - logp
                 yield self.kl * (gap.exp() - gap - 1).sum() / (scale > 0).sum()
-    def log_prob_table(self, model, prompt, completion, rank, **how):
-        self.evaluations += states_a_row(rank, (rank >= 0) & (rank < rank.shape[1]))
-        return self.real["log_prob_table"](model, prompt, completion, rank, **how)
+    def log_prob_table(self, model, prompt, completion, rank, weight, **how):
+        self.evaluations += states_a_row(rank, weight)
+        return self.real["log_prob_table"](model, prompt, completion, rank, weight=weight, **how)
     def diffusion_loss(self, model, prompt, *args):
         self.evaluations += len(prompt)
         return self.real["diffusion_loss"](model, prompt, *args)

@@ -652,15 +652,16 @@ def test_a_bad_file_of_problems_is_refused_with_file_and_line(kind, checkpoint, 
     (["--arm", "ppo"], ["ppo", "justgrpo", "rejection"]),
     (["--rollout-block-length", "8"], ["--rollout-block-length", "left to right"]),
     (["--arm", "rejection", "--rollout-block-length", "8"], ["left to right"]),
-    (["--arm", "confidence", "--rollout-block-length", "0"], ["block length", "0"]),
+    (["--arm", "confidence", "--rollout-block-length", "0"], ["--rollout-block-length", "1", "22"]),
     (["--arm", "confidence", "--rollout-block-length", "23"], ["--rollout-block-length", "22"]),
     (["--fraction", "0.5"], ["--fraction", "--positions"]),
     (["--positions", "random", "--fraction", "1.5"], ["--fraction", "1"]),
     (["--clip-low", "0.1"], ["--clip-low", "ratio 1", "--updates-per-batch"]),
     (["--clip-high", "0.3"], ["--clip-high", "ratio 1"]),
+    (["--rollouts", "1"], ["--rollouts", "siblings"]),
     *[(["--arm", "rejection", *flags], [flags[0], "rejection"]) for flags in (
         ["--advantage", "none"], ["--loss-norm", "constant"], ["--updates-per-batch", "2"],
-        ["--positions", "random"])],
+        ["--positions", "random"], ["--fraction", "0.5"], ["--clip-high", "0.3"])],
     *[([flag, value], [flag]) for flag in (
         "--steps --batch --width --layers --grpo-steps --prompts --rollouts --problems "
         "--trap-problems --samples --updates-per-batch").split()
