@@ -121,9 +121,10 @@ def draw(rows, seeds, path):
         line[0].set_ylabel(label, fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("step", fontsize=8)
-    axes[0][0].legend(fontsize=4.5)
-    axes[0][len(seeds)].legend(fontsize=4.5)
-    save(figure, path)
+    figure.tight_layout()
+    for axis in (axes[-1][0], axes[-1][len(seeds)]):
+        axis.legend(fontsize=7, ncol=5, loc="upper left", bbox_to_anchor=(0, -0.25))
+    save(figure, path, tight=False)
 
 def with_curves(path):      # its own rows, and those of curves.py beside them
     path = Path(path)

@@ -129,7 +129,8 @@ def draw(rows, seeds, path):
                               **STYLES[style(name)])
             if x != "step":
                 axis.set_xscale("log")
-            axis.set_title(f"greedy, {decoder}", fontsize=8)
+            axis.set_title(f"greedy, {decoder}" + "; rollouts in blocks of 8" * (names is blocks),
+                           fontsize=8)
         row[0].set_ylabel("accuracy")
     for axis, label in zip(axes[-1], axes_of.values()):
         axis.set_xlabel(label, fontsize=8)

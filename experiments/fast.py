@@ -37,7 +37,7 @@ def table(rows, seeds):
                         *(f"{along(mine, c, name)[at]:,.0f}" for c in ("seconds", "states")),
                         *(each((one[at][c] for one in mine), "{:.2f}")
                           for c in ("forks_trained", "forks"))])
-    return ["trained on", "step", *rl.GREEDY, "seconds", "states run", "forks among them",
+    return ["trained on", "step", *rl.GREEDY, "seconds", "states run", "forks among them so far",
             "among all"], out
 
 TABLES = [table]
