@@ -245,7 +245,9 @@ def test_writing_pays_where_six_steps_earn_more_than_a_guess():
     rows = [{**good, "all_steps_after": a, "no_steps_after": b}
             for a, b in (("1", "0"), (".9", ".1"), ("0", "1"))]
     rows.append({**bad, "all_steps_after": "0", "no_steps_after": "1"})
-    assert edge.check(rows, None) == [["writing pays", 2, 1], ["jumping pays", 0, 1]]
+    assert edge.check(rows) == [["writing pays", 2, 1], ["jumping pays", 0, 1]]
+    guess = {"values": "0", "jump": ".05", "answer": "1"}       # 1 in 13 is .077
+    assert edge.pays(guess) < 0 < edge.pays(guess, edge.LUCK)
 
 
 def test_the_calculation_is_of_the_tokens_that_have_to_be_right():
