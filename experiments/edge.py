@@ -74,7 +74,8 @@ def table(rows, seeds):
         for steps in STEPS:
             mine = [pick(rows, direct=direct, steps=steps, seed=s) for s in seeds]
             out.append([f".{direct}", steps, *(each(r[c] for r in mine) for c in (
-                "next_value", "values", "answer", "jump")), *(each((pays(r, luck) for r in mine), "{:+.2f}") for luck in (0, LUCK)),
+                "next_value", "values", "answer", "jump")),
+                *(each((pays(r, luck) for r in mine), "{:+.2f}") for luck in (0, LUCK)),
                 *(" / ".join(each((r[f"{c}_{when}"] for r in mine), "{:.2f}")
                              for when in ("before", "after"))
                   for c in ("left_to_right", "threshold", "all_steps", "no_steps"))])

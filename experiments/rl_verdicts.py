@@ -409,8 +409,8 @@ def headlines():
         f"{by_seed(gains('justgrpo', k1))} at one",
         f"within three evaluations a text the base is ahead, with {within_budget(3, trained.BASE)} "
         f"against {within_budget(3, 'justgrpo')}",
-        f"{by_seed(leads('confidence_exact', 'confidence'))} on the three bases, in one block, each "
-        f"at its best rate; at the same rate, by {exact_gains('')} at 5e-5, and by "
+        f"{by_seed(leads('confidence_exact', 'confidence'))} on the three bases, in one block, "
+        f"each at its best rate; at the same rate, by {exact_gains('')} at 5e-5, and by "
         f"{exact_gains(curves.RATES[-1])} at 1.5e-4",
         f"{evaluations(blocks)} thousand evaluations against {evaluations('justgrpo')} thousand"]
 
