@@ -23,6 +23,7 @@ RATES = "2e-5", "5e-5", "2e-4", "4e-4"
 WAYS = {"falling": ("", RATES), "constant": ("--grpo-schedule constant", RATES),
         "constant, eps 1e-4": ("--grpo-schedule constant --adam-eps 1e-4", ("4e-4",)),
         "constant, KL .03": ("--grpo-schedule constant kl=.03", ("4e-4",))}
+PARALLEL = "threshold", "entropy_bound"
 
 def one(rate, way, seed):
     rate = f"--grpo-lr {rate}" * (rate != "5e-5")       # which is train.py's: a run of curves.py
@@ -40,10 +41,12 @@ def table(rows, seeds):
             mine = [rl.of(rows, one(rate, way, seed)) for seed in seeds]
             out.append([way, rate, *(each(r[-1][d] for r in mine) for d in rl.GREEDY),
                         *(each(max(float(x[d]) for x in r) for r in mine)
-                          for d in ("threshold", "entropy_bound")),
+                          for d in PARALLEL),
+                        *(each((r[-1][f"nfe_{d}"] for r in mine), "{:.1f}") for d in PARALLEL),
                         *(each((r[at]["far_hash"] for r in mine), "{:.2f}") for at in (0, -1)),
                         each((r[-1]["moved"] for r in mine), "{:.1f}")])
-    return ["schedule", "rate", *rl.GREEDY, "threshold, at best", "entropy bound, at best",
+    return ["schedule", "rate", *rl.GREEDY, *(f"{d}{what}" for what in (" at best", ", NFE")
+                                               for d in PARALLEL),
             "P(#### far) before", "after", "distance moved"], out
 
 TABLES = [table]

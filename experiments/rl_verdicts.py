@@ -424,6 +424,14 @@ def page_headlines():
     def solve(models, *names):
         return span([frontier.correct(r).mean() for r in load("beyond") if r["set"] in names
                      and r["model"] in models and r["decoder"] == "left to right"])
+    def ends(column, *rates):
+        return span([float(rl.of(load("erosion"), erosion.one(rate, way, s))[-1][column])
+                     for rate in rates for way in ("falling", "constant") for s in SEEDS])
+    def eroded(rate, column, form="{:.2f}"):
+        return ", ".join(form.format(float(rl.of(load("erosion"), erosion.one(
+            rate, "constant", s))[-1][column])) for s in SEEDS)
+    far = [[float(rl.of(load("erosion"), erosion.one("4e-4", "constant", s))[at]["far_hash"])
+            for s in SEEDS] for at in (0, -1)]
     return [
         f"Of the nine runs {', '.join(lengths[:-1])} and {lengths[-1]} end with .9 or more",
         f"{float(lcr['signal']):.2f} of the groups had a signal, and "
@@ -439,7 +447,13 @@ def page_headlines():
         "base, or ahead",
         f"within 256 samples solve {fewer('confidence_exact', 0)} and "
         f"{fewer('elbo, blocks of 8', 0)} of the problems less than the base",
-        f"and solves {fewer('random', 2)} less"]
+        f"and solves {fewer('random', 2)} less",
+        f"{ends('left_to_right', *erosion.RATES)} after 60 steps at every rate",
+        f"threshold .9 ends at {eroded('5e-5', 'threshold')} with a constant 5e-5, and at "
+        f"{eroded('4e-4', 'threshold')} with 4e-4",
+        f"from {span(far[0])} before to {span(far[-1])} after (constant 4e-4)",
+        f"{eroded('5e-5', 'nfe_threshold', '{:.1f}')} at 5e-5 and "
+        f"{eroded('4e-4', 'nfe_threshold', '{:.1f}')} at 4e-4"]
 
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
