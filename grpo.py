@@ -60,7 +60,7 @@ def asked(kind, prompt, sample, length, mask_id, prompt_mask=0.15, generator=Non
         t, hidden = (x.to(rank.device) for x in draw_masks(*rank.shape, generator))
         share = torch.where(hidden, t[:, None], 1 - t[:, None])     # of masks where i is hidden
         prompt, completion, after = (x.repeat(2, 1) for x in (prompt, completion, after))
-        order = torch.cat([hidden.long() - 1, -hidden.long()])      # 0, or -1: given
+        order = torch.cat([hidden.long() - 1, -hidden.long()])  # 0: asked, -1: given
         scale = torch.cat([hidden, ~hidden]) * (scale / (2 * share)).repeat(2, 1)
     return prompt, completion, order.masked_fill(after, rank.shape[1]), scale
 
