@@ -209,9 +209,10 @@ def by_k():
     yield ("training in order of confidence pays with them", "the debate on RL",
            "confidence - base, left to right, derivations@256, below 0", shown(found), below(found))
 
+def final(rate, way, column, at=-1):    # of erosion.py's runs, by seed
+    return [rl.of(load("erosion"), erosion.one(rate, way, s))[at][column] for s in SEEDS]
+
 def by_erosion():
-    def final(rate, way, column, at=-1):
-        return [rl.of(load("erosion"), erosion.one(rate, way, s))[at][column] for s in SEEDS]
     def fallen(rate, way, column):      # from the best of the watched steps to the last
         best = [max(float(r[column]) for r in rl.of(load("erosion"), erosion.one(rate, way, s)))
                 for s in SEEDS]
@@ -425,13 +426,11 @@ def page_headlines():
         return span([frontier.correct(r).mean() for r in load("beyond") if r["set"] in names
                      and r["model"] in models and r["decoder"] == "left to right"])
     def ends(column, *rates):
-        return span([float(rl.of(load("erosion"), erosion.one(rate, way, s))[-1][column])
-                     for rate in rates for way in ("falling", "constant") for s in SEEDS])
+        return span([float(x) for rate in rates for way in ("falling", "constant")
+                     for x in final(rate, way, column)])
     def eroded(rate, column, form="{:.2f}"):
-        return ", ".join(form.format(float(rl.of(load("erosion"), erosion.one(
-            rate, "constant", s))[-1][column])) for s in SEEDS)
-    far = [[float(rl.of(load("erosion"), erosion.one("4e-4", "constant", s))[at]["far_hash"])
-            for s in SEEDS] for at in (0, -1)]
+        return ", ".join(form.format(float(x)) for x in final(rate, "constant", column))
+    far = [[float(x) for x in final("4e-4", "constant", "far_hash", at)] for at in (0, -1)]
     return [
         f"Of the nine runs {', '.join(lengths[:-1])} and {lengths[-1]} end with .9 or more",
         f"{float(lcr['signal']):.2f} of the groups had a signal, and "
