@@ -108,7 +108,8 @@ def draw(rows, seeds, path):
         axis.imshow(cell, cmap="RdBu", vmin=-1, vmax=1, origin="lower", aspect="auto")
         for y, line in enumerate(cell):
             for x, value in enumerate(line):
-                axis.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8)
+                axis.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8,
+                          color="white" if value > 0.6 else "black")
         axis.set_xticks(range(len(DIRECT)), [f".{d}" for d in DIRECT])
         axis.set_yticks(range(len(STEPS)), STEPS)
         axis.set_xlabel("share of direct answers")

@@ -431,6 +431,13 @@ def page_headlines():
     def eroded(rate, column, form="{:.2f}"):
         return ", ".join(form.format(float(x)) for x in final(rate, "constant", column))
     far = [[float(x) for x in final("4e-4", "constant", "far_hash", at)] for at in (0, -1)]
+    bases = load("edge")
+    def ends_of(rows, column, *at):     # the span of it, e.g. before and after RL
+        return (span([rl.number(r, f"{column}_{when}") for r in rows]) for when in at)
+    wrong = [pays[1] + jumps[0] for pays, jumps in (
+        [line[1:] for line in edge.check(bases, luck)] for luck in (0, edge.LUCK))]
+    (_, wrote, _), (_, *others) = edge.check(bases, edge.LUCK)
+    seldom = [r for r in bases if r["direct"] == "80" and int(r["steps"]) >= 700]
     return [
         f"Of the nine runs {', '.join(lengths[:-1])} and {lengths[-1]} end with .9 or more",
         f"{float(lcr['signal']):.2f} of the groups had a signal, and "
@@ -452,7 +459,12 @@ def page_headlines():
         f"{eroded('4e-4', 'threshold')} with 4e-4",
         f"from {span(far[0])} before to {span(far[-1])} after (constant 4e-4)",
         f"{eroded('5e-5', 'nfe_threshold', '{:.1f}')} at 5e-5 and "
-        f"{eroded('4e-4', 'nfe_threshold', '{:.1f}')} at 4e-4"]
+        f"{eroded('4e-4', 'nfe_threshold', '{:.1f}')} at 4e-4",
+        f"it is wrong about {wrong[0]} of {len(bases)} bases",
+        f"it is wrong about {wrong[1]} of {len(bases)}. All {wrote} bases where writing pays then "
+        f"wrote; of the other {sum(others)}, all within .02 of zero, {others[1]} jumped",
+        "{} of its rollouts had every step before RL, and {} after it".format(
+            *ends_of(seldom, "all_steps", "before", "after"))]
 
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
