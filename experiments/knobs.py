@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments import rl
 from experiments.curves import BLOCKS, joined
-from experiments.rl import Run, each
+from experiments.rl import Run, each, number
 from experiments.rows import panels, save
 
 SETTINGS = {
-    "as it is: groups of 8, T 1, std, token": "",
+    "plain: 8, T 1, std, token": "",
     "groups of 4": "--prompts 32 --rollouts 4", "groups of 16": "--prompts 8 --rollouts 16",
     "advantage none (Dr. GRPO)": "--advantage none",
     "advantage leave one out (RLOO)": "--advantage leave_one_out",
@@ -49,10 +49,10 @@ def table(rows, seeds):
         out.append([name, *(each(one[1][d] for one in mine) for d in ("left_to_right",
                                                                       "confidence")),
                     *(each(one[-1][d] for one in mine) for d in rl.GREEDY),
-                    each((one[-1]["clipped"] for one in mine), "{:.3f}"),
-                    each((one[-1]["seconds"] for one in mine), "{:.0f}")])
-    return ["knob", "left to right at step 5", "confidence at step 5", *rl.GREEDY, "clipped",
-            "seconds"], out
+                    each((one[1]["clipped"] for one in mine), "{:.3f}"),
+                    each((number(one[-1], "states") / 1000 for one in mine), "{:.0f}")])
+    return ["knob", "left to right at step 5", "confidence at step 5", *rl.GREEDY,
+            "clipped at step 5", "states run, thousands"], out
 
 TABLES = [table]
 

@@ -290,13 +290,22 @@ def by_story():
         yield ("it writes as many steps as the story has", US,
                f"share of texts, {name}, above .5", shown(found), above(found, 0.5))
 
+PLAIN, *OTHER_SETTINGS = knobs.SETTINGS
+
+def knob(setting, column, at=-1):       # of knobs.py's runs, by seed
+    return [rl.number(rl.of(load("knobs"), knobs.run_of(setting, s))[at], column) for s in SEEDS]
+
+RESCUED = [name for name in knobs.OTHERS if any(
+    what in name for what in ("none masked", "4 updates", "from .2"))]
+
+def beside_plain(setting, at):
+    of = ([(load("knobs"), knobs.run_of(name, s)) for s in SEEDS] for name in (setting, PLAIN))
+    return paired(*of, at)
+
 def by_knob():
-    def of(setting):
-        return [(load("knobs"), knobs.run_of(setting, s)) for s in SEEDS]
-    plain = next(iter(knobs.SETTINGS))
-    for setting in list(knobs.SETTINGS)[1:]:
+    for setting in OTHER_SETTINGS:
         for at, when in ((1, "5 steps"), (-1, "60 steps")):
-            found = paired(of(setting), of(plain), at)
+            found = beside_plain(setting, at)
             yield (f"{setting}: no different", US, f"less the plain setting, after {when}, {MEAN}, "
                    "within .05 of 0", shown(found), within(found, 0.05))
 
@@ -413,7 +422,9 @@ def headlines():
         f"{by_seed(leads('confidence_exact', 'confidence'))} on the three bases, in one block, "
         f"each at its best rate; at the same rate, by {exact_gains('')} at 5e-5, and by "
         f"{exact_gains(curves.RATES[-1])} at 1.5e-4",
-        f"{evaluations(blocks)} thousand evaluations against {evaluations('justgrpo')} thousand"]
+        f"{evaluations(blocks)} thousand evaluations against {evaluations('justgrpo')} thousand",
+        "from left to right they then solve {:.2f}, {:.2f} and {:.2f}".format(*(
+            knob(name, "left_to_right")[0] for name in RESCUED))]
 
 def page_headlines():
     """Those in experiments/README.md's."""
@@ -438,6 +449,11 @@ def page_headlines():
         [line[1:] for line in edge.check(bases, luck)] for luck in (0, edge.LUCK))]
     (_, wrote, _), (_, *others) = edge.check(bases, edge.LUCK)
     seldom = [r for r in bases if r["direct"] == "80" and int(r["steps"]) >= 700]
+    four = [name for name in knobs.SETTINGS if name.startswith("4 updates")]
+    fork, elbo = [name for name in knobs.OTHERS if "fork" in name], [*knobs.OTHERS][-1]
+    def more_states(*names):
+        plain = knob(PLAIN, "states")
+        return span([x / y for n in names for x, y in zip(knob(n, "states"), plain)], "{:.1f}")
     return [
         f"Of the nine runs {', '.join(lengths[:-1])} and {lengths[-1]} end with .9 or more",
         f"{float(lcr['signal']):.2f} of the groups had a signal, and "
@@ -464,7 +480,17 @@ def page_headlines():
         f"it is wrong about {wrong[1]} of {len(bases)}. All {wrote} bases where writing pays then "
         f"wrote; of the other {sum(others)}, all within .02 of zero, {others[1]} jumped",
         "{} of its rollouts had every step before RL, and {} after it".format(
-            *ends_of(seldom, "all_steps", "before", "after"))]
+            *ends_of(seldom, "all_steps", "before", "after")),
+        f"all {len([n for n in OTHER_SETTINGS if within(beside_plain(n, -1), 0.05) == 'holds'])} "
+        "other settings are within .05 of the plain one",
+        f"from {span([knob(n, 'entropy_bound')[0] for n in knobs.SETTINGS])} on base 0",
+        f"by {span([beside_plain(n, 1)[0][0] for n in four])} on base 0 after five steps, for "
+        f"{more_states(*four)} times the states",
+        f"have {more_states('rollouts at T 1.3')} times the states",
+        f"(left to right {knob(elbo, 'left_to_right')[0]:.2f}, LCR "
+        f"{knob(elbo, 'confidence')[0]:.2f})",
+        f"in {span(knob(fork[1], 'all_steps'))} of its rollouts, not "
+        f"{span(knob(fork[0], 'all_steps'))}"]
 
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
