@@ -477,8 +477,9 @@ def page_headlines():
         f"{eroded('5e-5', 'nfe_threshold', '{:.1f}')} at 5e-5 and "
         f"{eroded('4e-4', 'nfe_threshold', '{:.1f}')} at 4e-4",
         f"it is wrong about {wrong[0]} of {len(bases)} bases",
-        f"it is wrong about {wrong[1]} of {len(bases)}. All {wrote} bases where writing pays then "
-        f"wrote; of the other {sum(others)}, all within .02 of zero, {others[1]} jumped",
+        f"it is wrong about {wrong[1]} of {len(bases)}",
+        f"all {wrote} bases where writing pays then wrote; of the other {sum(others)}, all within "
+        f".02 of zero, {others[1]} jumped",
         "{} of its rollouts had every step before RL, and {} after it".format(
             *ends_of(seldom, "all_steps", "before", "after")),
         f"all {len([n for n in OTHER_SETTINGS if within(beside_plain(n, -1), 0.05) == 'holds'])} "
