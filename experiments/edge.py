@@ -83,14 +83,16 @@ def table(rows, seeds):
             "P(answer) at once", "write - jump", "with luck", "left to right before / after",
             "threshold .9", "every step written", "none"], out
 
-def check(rows, luck=0.0):  # -> of all bases: writing pays or not; RL learned to write or to jump
-    found = [(pays(r, luck) > 0, number(r, "all_steps_after") > number(r, "no_steps_after"))
-             for r in rows]
+def wrote(row):     # after RL, more rollouts have every step than none
+    return number(row, "all_steps_after") > number(row, "no_steps_after")
+
+def check(rows, luck=0.0):  # -> of all bases: writing pays or not; RL learned to write or did not
+    found = [(pays(r, luck) > 0, wrote(r)) for r in rows]
     return [[what, sum(f == (p, True) for f in found), sum(f == (p, False) for f in found)]
             for p, what in ((True, "writing pays"), (False, "jumping pays"))]
 
 def check_table(rows, seeds):
-    return ["the calculation", "RL wrote", "RL jumped"], [
+    return ["the calculation", "RL wrote", "RL did not"], [
         [what + how, *counts] for luck, how in ((0, ""), (LUCK, ", with luck"))
         for what, *counts in check(rows, luck)]
 
