@@ -27,7 +27,7 @@ from experiments.verdicts import (FALLBACK, PAGE, PAPER, REJECTION, above, below
 from grpo import ARMS
 
 FOLDER, README = ASSETS.parent / "rl", ROOT / "README.md"
-US = "us, before the runs"
+US, SEEN = "us, before the runs", "us (seen in the rows)"
 WHOSE = {trained.LONGER: "a reviewer's first question", "rejection": "a reviewer's first question",
          "random": f"{PAPER}, table 5", "one_step": f"{PAPER}, table 2 (d1)",
          "elbo": f"{PAPER}, table 2 (there ESPO)", "confidence": f"{PAPER} (not measured there)",
@@ -58,7 +58,9 @@ def rates_apart(a, b):      # the difference of two lists' shares of True (Agres
     return apart(p, q, len(a) + 2, len(b) + 2)
 
 def ranked(x, y, drawn):    # rank correlation; and its interval, by those of x and y drawn again
-    return spearman(x, y), *np.nanpercentile([spearman(*pair) for pair in drawn], [2.5, 97.5])
+    with np.errstate(invalid="ignore"):     # all alike: nan
+        again = [spearman(*pair) for pair in drawn]
+    return spearman(x, y), *np.nanpercentile(again, [2.5, 97.5])
 
 def correlation(pairs):     # of (x, y), which are drawn again
     x, y = np.array(pairs, dtype=float).T
@@ -127,17 +129,40 @@ def by_content():
                " says how fast an arm learns to write", US, f"{what}: rank correlation over "
                f"{len(content.FAST)} arms of that product before training with the share after 5 "
                "steps, above 0", shown(found), above(found))
-    found, counts = [], []
-    for mine in hard:
-        ends = [[rl.number(one[at], "all_steps") for at in (0, -1)] for one in mine]
-        wrote = [[after > 0.5 for before, after in ends if (before > 0) == some]
-                 for some in (True, False)]
-        found.append(rates_apart(*wrote))
-        counts.append(" : ".join(f"{sum(x)} of {len(x)}" for x in wrote))
+
+def by_harder_task():       # content.py's
+    def harder(name, seed):
+        return load("content"), content.hard(name, seed)
+    for block in ("", ", blocks of 8"):
+        a, b = ([harder(arm + block, s) for s in SEEDS] for arm in ("confidence_exact",
+                                                                    "confidence"))
+        found = paired(a, b, -1)
+        yield ("confidence fails for want of its choice of place", SEEN, "the harder task: "
+               f"confidence_exact - confidence{block or ', one block'}, {MEAN}, above 0",
+               shown(found), above(found))
+    rivals = [name for name in content.FAST if ARMS[name.split(",")[0]][0] == "confidence"]
+    best = [max((harder(name, s) for name in rivals), key=lambda run: three_of(
+        rl.of(*run)[-1]).mean()) for s in SEEDS]
+    found = paired([harder("justgrpo", s) for s in SEEDS], best, -1)
+    yield ("left to right trains better than whatever rolls out in order of confidence", SEEN,
+           f"the harder task: justgrpo - the best of those {len(rivals)} on each base, {MEAN}, "
+           "above 0", shown(found), above(found))
+    found = [rates_apart(*learned(seed)) for seed in SEEDS]
+    counts = "; ".join(" : ".join(f"{sum(x)} of {len(x)}" for x in learned(s)) for s in SEEDS)
     yield ("an arm learns to write every step if some rollouts do so before it starts (written "
            "down after the default task, before the harder one)", US, "the harder task: arms that "
-           "learn it if some of 512 rollouts have every step : if none has "
-           f"({'; '.join(counts)}); difference of the shares, above 0", shown(found), above(found))
+           f"learn it if some of 512 rollouts have every step : if none has ({counts}); "
+           "difference of the shares, above 0", shown(found), above(found))
+
+def bases_learned(name):    # on the harder task: how many write every step
+    return sum(rl.number(rl.of(load("content"), content.hard(name, s))[-1], "all_steps") > 0.5
+               for s in SEEDS)
+
+def learned(seed):  # on the harder task: which arms that had some such rollouts; that had none
+    ends = [[rl.number(rl.of(load("content"), content.hard(name, seed))[at], "all_steps")
+             for at in (0, -1)] for name in content.FAST]
+    return [[after > 0.5 for before, after in ends if (before > 0) == some]
+            for some in (True, False)]
 
 def by_block():
     def falls(rate_of):     # rank correlation of length and accuracy, the accuracies drawn again
@@ -309,8 +334,9 @@ def by_knob():
             yield (f"{setting}: no different", US, f"less the plain setting, after {when}, {MEAN}, "
                    "within .05 of 0", shown(found), within(found, 0.05))
 
-PARTS = [(1, by_arm), (2, by_content), (3, by_block), (4, by_frontier), (4, by_still), (5, by_k),
-         (6, by_erosion), (6, by_edge), (7, by_fast), (8, by_story), (9, by_knob)]
+PARTS = [(1, by_arm), (2, by_content), (2, by_harder_task), (3, by_block), (4, by_frontier),
+         (4, by_still), (5, by_k), (6, by_erosion), (6, by_edge), (7, by_fast),
+         (8, by_story), (9, by_knob)]
 
 def methods_table():
     """README.md's: every arm at its best learning rate, over the seeds."""
@@ -418,6 +444,9 @@ def headlines():
         f"the base has {within_budget(3, trained.BASE)} against {within_budget(3, 'justgrpo')}",
         f"it finds for {after_k('base', LCR, 256, 'derived')} of the problems, JustGRPO for "
         f"{after_k('justgrpo', LCR, 256, 'derived')}",
+        "{}, and no other on more than {} of 3".format(
+            "; ".join(n for n in content.FAST if bases_learned(n) == 3),
+            max(n for n in map(bases_learned, content.FAST) if n < 3)),
         "from left to right they then solve {:.2f}, {:.2f} and {:.2f}".format(*(
             knob(name, "left_to_right")[0] for name in RESCUED)),
         f"ahead of {' and '.join(behind)} in one block alone",
@@ -460,7 +489,17 @@ def page_headlines():
     def more_states(*names):
         plain = knob(PLAIN, "states")
         return span([x / y for n in names for x, y in zip(knob(n, "states"), plain)], "{:.1f}")
+    some, none = ([x for s in SEEDS for x in learned(s)[i]] for i in (0, 1))
+    always = [name for name in content.FAST if bases_learned(name) == 3]
+    eight = [bases_learned(f"{arm}, blocks of 8") for arm in ("confidence", "confidence_exact",
+                                                              "one_step", "mismatch", "elbo")]
     return [
+        f"{sum(some)} of {len(some)} did that had some, {sum(none)} of {len(none)} that had none",
+        f"write every step on all three bases: {'; '.join(always)}.",
+        "confidence learns on {} of 3 bases, and with the probability of its choice of position on "
+        "{} (see the verdicts); one_step and mismatch on {} each, elbo on {}.".format(
+            *eight[:3], eight[-1]),
+        f"{bases_learned('rejection')} of 3 after 60 steps",
         f"Of the nine runs {', '.join(lengths[:-1])} and {lengths[-1]} end with .9 or more",
         f"{float(lcr['signal']):.2f} of the groups had a signal, and "
         f"{rl.number(lcr, 'all_steps') * float(lcr['n_rollouts']):.0f} of 512 rollouts every step",

@@ -1,17 +1,32 @@
-"""README.md's numbers are those of the committed rows."""
+"""README.md's and experiments/README.md's numbers are those of the committed rows."""
 from pathlib import Path
 
+import pytest
+
 from eval_gsm8k import read_csv
-from experiments.tables import all_tables, fill
+from experiments import rl_verdicts, tables, verdicts
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = verdicts.PAGE
 
 
-def test_every_table_of_the_readme_is_what_the_rows_say():
-    text = README.read_text(encoding="utf-8")
-    for name in all_tables():
-        assert f"<!-- {name} -->" in text and f"<!-- /{name} -->" in text
-    assert fill(text) == text
+@pytest.mark.parametrize("path, made, script", [
+    (README, tables.all_tables, "tables.py"), (README, rl_verdicts.readme_tables, "rl_verdicts.py"),
+    (PAGE, verdicts.tables, "verdicts.py"), (PAGE, rl_verdicts.tables, "rl_verdicts.py")])
+def test_every_table_of_both_pages_is_what_the_rows_say(path, made, script):
+    text = path.read_text(encoding="utf-8")
+    for name, table in made().items():
+        assert f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->" in text, (
+            f"run: python experiments/{script} --write ({name} differs)")
+
+
+@pytest.mark.parametrize("path, phrases", [
+    (README, verdicts.headlines), (PAGE, verdicts.page_headlines),
+    (README, rl_verdicts.headlines), (PAGE, rl_verdicts.page_headlines)])
+def test_the_numbers_in_the_prose_of_both_pages_are_those_of_the_rows(path, phrases):
+    text = " ".join(path.read_text(encoding="utf-8").replace("*", "").split())
+    for phrase in phrases():
+        assert phrase in text, phrase
 
 
 def test_a_second_run_of_the_benchmark_gave_medians_within_15_percent():

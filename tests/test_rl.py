@@ -341,18 +341,3 @@ def test_a_rank_correlation_sees_order_alone_and_has_an_interval():
     assert value == pytest.approx(1) and high == pytest.approx(1) and low > 0.9
     value, low, high = rl_verdicts.correlation([(i, -i - 3 * (i % 2)) for i in range(12)])
     assert low < value < high and value < 0
-
-
-def test_readmes_tables_about_rl_are_what_the_rows_say():
-    text = rl_verdicts.README.read_text(encoding="utf-8")
-    for name, table in rl_verdicts.readme_tables().items():
-        assert f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->" in text, (
-            f"run: python experiments/rl_verdicts.py --write ({name} differs)")
-
-
-def test_the_headline_numbers_about_rl_are_those_of_the_rows():
-    for path, phrases in ((rl_verdicts.README, rl_verdicts.headlines()),
-                          (rl_verdicts.PAGE, rl_verdicts.page_headlines())):
-        text = " ".join(path.read_text(encoding="utf-8").replace("*", "").split())
-        for phrase in phrases:
-            assert phrase in text, f"{path}: {phrase}"

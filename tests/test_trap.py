@@ -14,7 +14,6 @@ from experiments.puzzle import GRIDS, Sudoku
 from model import MaskedDiffusionLM, ModelConfig
 from sample import Decoder, generate, text_length
 from tests.test_model import tiny_model
-from tests.test_readme import README
 from tests.test_sample import PROMPTS, assert_frequencies, noise
 
 T = 0.6
@@ -329,18 +328,3 @@ def test_a_claim_holds_or_fails_only_if_all_seeds_say_so():
     assert verdicts.within([(0.0, -0.01, 0.01)], 0.02) == "holds"
     assert verdicts.within([(0.1, 0.05, 0.15), (-0.1, -0.2, -0.03)], 0.02) == "does not hold"
     assert verdicts.within([(0.0, -0.05, 0.01)], 0.02) == "undecided"
-
-
-def test_the_page_of_the_experiments_is_what_the_rows_say():
-    text = verdicts.PAGE.read_text(encoding="utf-8")
-    for name, table in verdicts.tables().items():
-        assert f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->" in text, (
-            f"run: python experiments/verdicts.py --write ({name} differs)")
-
-
-def test_the_headline_numbers_of_both_pages_are_those_of_the_rows():
-    for path, phrases in ((README, verdicts.headlines()),
-                          (verdicts.PAGE, verdicts.page_headlines())):
-        text = " ".join(path.read_text(encoding="utf-8").replace("*", "").split())
-        for phrase in phrases:
-            assert phrase in text, f"{path}: {phrase}"
