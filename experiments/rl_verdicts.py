@@ -387,7 +387,7 @@ def readme_tables():
 OTHERS = [name for name in curves.CONTENDERS if name != "justgrpo"]
 
 def by_seed(found):     # "+0.59, +0.48, +0.45"
-    return ", ".join(f"{value:+.2f}".replace("-0.00", "+0.00") for value, *_ in found)
+    return ", ".join("0.00" if abs(value) < 0.005 else f"{value:+.2f}" for value, *_ in found)
 
 def in_runs(names):     # "4 to 8"
     return span([curves.n_trained(load("curves"), n, SEEDS)[0] for n in names], "{}")
@@ -402,6 +402,9 @@ def close():    # the arms that end within .03 of justgrpo on each base, or ahea
 def after_k(model, decoder, k, column="correct"):
     return span([solved(pick(load("after"), seed=s, model=model, decoder=decoder), k,
                         column).mean() for s in SEEDS])
+
+def derived(model, seed):   # share of samples, left to right
+    return solved(pick(load("after"), seed=seed, model=model, decoder=LTR), 1, "derived").mean()
 
 def fewer(model, seed):     # of the problems, in order of confidence, within 256 samples
     base, after = (solved(pick(load("after"), seed=seed, model=m, decoder=LCR), 256,
@@ -449,11 +452,16 @@ def headlines():
             max(n for n in map(bases_learned, content.FAST) if n < 3)),
         "from left to right they then solve {:.2f}, {:.2f} and {:.2f}".format(*(
             knob(name, "left_to_right")[0] for name in RESCUED)),
-        f"ahead of {' and '.join(behind)} in one block alone",
+        f"two are behind JustGRPO on every base, {' and '.join(behind)} in one block",
         f"{len(close())} of the {len(OTHERS)} others end within .03 of it on every base, or ahead",
         f"{evaluations(blocks)} thousand evaluations against {evaluations('justgrpo')} thousand",
-        f"(JustGRPO less it: {by_seed(leads('justgrpo', 'rejection'))}). It has "
-        f"{in_runs(['rejection'])} of 9 runs",
+        f"(JustGRPO less it: {by_seed(leads('justgrpo', 'rejection'))}). But it has "
+        f"{in_runs(['rejection'])} of 9 runs; on base 1 only {derived('rejection', 1):.2f} of its "
+        "samples from left to right are derivations (JustGRPO's: "
+        f"{derived('justgrpo', 1):.2f}); and on the harder task it learns on "
+        f"{bases_learned('rejection')} base of 3",
+        f"{sum(bases_learned(n) == 0 for n in content.FAST)} of {len(content.FAST)} arms learn on "
+        "no base",
         f"one block {exact[0]} on the three bases at 1.5e-5, {exact[1]} at 5e-5, and {exact[2]} at "
         "1.5e-4",
         f"at its best rate, {by_seed(leads('confidence_exact', 'confidence'))}",
