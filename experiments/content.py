@@ -44,6 +44,9 @@ def runs(seeds, quick=False):
     return [*(hot(name, seed) for name in HOT for seed in seeds),
             *(hard(name, seed, quick) for seed in seeds for name in FAST)]
 
+def writes(run):    # rows of a run: in the end most rollouts have every step
+    return number(run[-1], "all_steps") > 0.5
+
 def push(row):      # share of rollouts with every step x by how much they are right more often
     return number(row, "all_steps") * (number(row, "right_all") - number(row, "reward"))
 
@@ -85,7 +88,7 @@ def hard_table(rows, seeds):
         mine = [rl.of(rows, hard(name, seed)) for seed in seeds]
         out.append([name, each((one[0]["all_steps"] for one in mine), "{:.3f}"),
                     each((one[-1]["all_steps"] for one in mine), "{:.2f}"),
-                    sum(number(one[-1], "all_steps") > 0.5 for one in mine),
+                    sum(map(writes, mine)),
                     *(each((one[-1][d] for one in mine), "{:.2f}") for d in curves.DECODERS)])
     return ["arm", "every step before, by base", "after", f"bases of {len(seeds)} above .5",
             *curves.DECODERS], out

@@ -4,11 +4,12 @@ README.md's table of methods.
     python experiments/rl_verdicts.py            print them
     python experiments/rl_verdicts.py --write    put them into both pages, between markers
 
-tests/test_rl.py fails if a page and the rows differ. The rule is that of verdicts.py: a claim holds
-if the intervals of all three seeds are on its side, does not if all three are on the other, else it
-is undecided. The claims were written down when three runs of one base had been seen; a review
-mended their sides and measures ("as well" means: not worse by more than the bar) when those of the
-first experiment at train.py's rate had been. Intervals are over problems, of one run a base."""
+tests/test_readme.py fails if a page and the rows differ. The rule is that of verdicts.py: a claim
+holds if the intervals of all three seeds are on its side, does not if all three are on the other,
+else it is undecided. The claims were written down when three runs of one base had been seen; a
+review mended their sides and measures ("as well" means: not worse by more than the bar) when those
+of the first experiment at train.py's rate had been. Intervals are over problems, of one run a
+base."""
 import functools
 import sys
 from pathlib import Path
@@ -117,8 +118,7 @@ def by_content():
         yield (f"{name}, in one block, never learns to write every step", US,
                "share of such rollouts after training, below .05 (interval as of 64 texts)",
                shown(found), below(found, 0.05))
-    hard = [[rl.of(load("content"), content.hard(name, seed)) for name in content.FAST]
-            for seed in SEEDS]
+    hard = [[harder(name, seed) for name in content.FAST] for seed in SEEDS]
     for runs, what in (
             ([[rl.of(load("curves"), curves.contender(name, seed)) for name in content.FAST]
               for seed in SEEDS], "at 5e-5 (seen in the rows)"),
@@ -130,9 +130,11 @@ def by_content():
                f"{len(content.FAST)} arms of that product before training with the share after 5 "
                "steps, above 0", shown(found), above(found))
 
-def by_harder_task():       # content.py's
-    def harder(name, seed):
-        return load("content"), content.hard(name, seed)
+@functools.cache
+def harder(name, seed):     # rows of a run of content.py's harder task
+    return rl.of(load("content"), content.hard(name, seed))
+
+def by_harder_task():
     for block in ("", ", blocks of 8"):
         a, b = ([harder(arm + block, s) for s in SEEDS] for arm in ("confidence_exact",
                                                                     "confidence"))
@@ -141,27 +143,29 @@ def by_harder_task():       # content.py's
                f"confidence_exact - confidence{block or ', one block'}, {MEAN}, above 0",
                shown(found), above(found))
     rivals = [name for name in content.FAST if ARMS[name.split(",")[0]][0] == "confidence"]
-    best = [max((harder(name, s) for name in rivals), key=lambda run: three_of(
-        rl.of(*run)[-1]).mean()) for s in SEEDS]
+    best = [max((harder(name, s) for name in rivals), key=lambda run: three_of(run[-1]).mean())
+            for s in SEEDS]
     found = paired([harder("justgrpo", s) for s in SEEDS], best, -1)
     yield ("left to right trains better than whatever rolls out in order of confidence", SEEN,
            f"the harder task: justgrpo - the best of those {len(rivals)} on each base, {MEAN}, "
            "above 0", shown(found), above(found))
-    found = [rates_apart(*learned(seed)) for seed in SEEDS]
-    counts = "; ".join(" : ".join(f"{sum(x)} of {len(x)}" for x in learned(s)) for s in SEEDS)
+    by_base = [learned(seed) for seed in SEEDS]
+    found = [rates_apart(*pair) for pair in by_base]
+    counts = "; ".join(" : ".join(f"{sum(x)} of {len(x)}" for x in pair) for pair in by_base)
     yield ("an arm learns to write every step if some rollouts do so before it starts (written "
            "down after the default task, before the harder one)", US, "the harder task: arms that "
            f"learn it if some of 512 rollouts have every step : if none has ({counts}); "
            "difference of the shares, above 0", shown(found), above(found))
 
 def bases_learned(name):    # on the harder task: how many write every step
-    return sum(rl.number(rl.of(load("content"), content.hard(name, s))[-1], "all_steps") > 0.5
-               for s in SEEDS)
+    return sum(content.writes(harder(name, s)) for s in SEEDS)
+
+def on_every_base():
+    return [name for name in content.FAST if bases_learned(name) == len(SEEDS)]
 
 def learned(seed):  # on the harder task: which arms that had some such rollouts; that had none
-    ends = [[rl.number(rl.of(load("content"), content.hard(name, seed))[at], "all_steps")
-             for at in (0, -1)] for name in content.FAST]
-    return [[after > 0.5 for before, after in ends if (before > 0) == some]
+    runs = [harder(name, seed) for name in content.FAST]
+    return [[content.writes(run) for run in runs if (rl.number(run[0], "all_steps") > 0) == some]
             for some in (True, False)]
 
 def by_block():
@@ -235,7 +239,8 @@ def by_k():
            "confidence - base, left to right, derivations@256, below 0", shown(found), below(found))
 
 def final(rate, way, column, at=-1):    # of erosion.py's runs, by seed
-    return [rl.of(load("erosion"), erosion.one(rate, way, s))[at][column] for s in SEEDS]
+    return [rl.number(rl.of(load("erosion"), erosion.one(rate, way, s))[at], column)
+            for s in SEEDS]
 
 def by_erosion():
     def fallen(rate, way, column):      # from the best of the watched steps to the last
@@ -243,7 +248,7 @@ def by_erosion():
                 for s in SEEDS]
         return [apart(a, b) for a, b in zip(best, final(rate, way, column))]
     for rate in ("5e-5", "4e-4"):
-        for column in ("threshold", "entropy_bound"):
+        for column in erosion.PARALLEL:
             found = fallen(rate, "constant", column)
             yield ("parallel decoding erodes", US, f"{column}, best of 6 watched - last, constant "
                    f"rate {rate}, above .05", shown(found), above(found, 0.05))
@@ -255,7 +260,7 @@ def by_erosion():
              ("it is Adam, which makes full steps of vanishing gradients",
               ("4e-4", "constant, eps 1e-4"), ("4e-4", "constant"), "though it moves less, too"),
              ("a small KL term keeps it", ("4e-4", "constant, KL .03"), ("4e-4", "constant"), ""))
-    for column in ("threshold", "entropy_bound"):
+    for column in erosion.PARALLEL:
         for claim, a, b, remark in pairs:
             found = [apart(x, y) for x, y in zip(final(*a, column), final(*b, column))]
             what = f"{column}, {' '.join(a)} - {' '.join(b)}"
@@ -272,10 +277,10 @@ def by_edge():
         found = []
         for seed in SEEDS:
             mine = [r for r in load("edge") if int(r["seed"]) == seed]
-            (wrote, not_so), (wrong, right) = (line[1:] for line in edge.check(mine, luck))
-            hits, n = wrote + right, len(mine)
-            constant = max(wrote + wrong, not_so + right) / n   # who always says the commoner one
-            found.append(tuple(x - constant for x in share(hits / n, n)))
+            wrote, agree = (np.mean(x) for x in zip(*(
+                (edge.wrote(r), edge.wrote(r) == (edge.pays(r, luck) > 0)) for r in mine)))
+            constant = max(wrote, 1 - wrote)        # who always says the commoner one
+            found.append(tuple(x - constant for x in share(agree, len(mine))))
         yield ("a product and a comparison say which bases learn to write", how,
                "share of 12 bases where write > jump" + ", luck counted," * bool(luck) + " and what"
                " RL learned agree - the same of whoever always says the commoner, above 0",
@@ -284,13 +289,12 @@ def by_edge():
 def three_of(row):      # mean of three greedy decoders, of each problem
     return rl.from_bits(row["bits"]).reshape(3, -1).mean(0)
 
-def paired(runs, others, at):
-    return [bootstrap(three_of(rl.of(rows, a)[at]) - three_of(rl.of(more, b)[at]))
-            for (rows, a), (more, b) in zip(runs, others)]
+def paired(runs, others, at):       # the rows of two lists of runs
+    return [bootstrap(three_of(a[at]) - three_of(b[at])) for a, b in zip(runs, others)]
 
 def by_fast():
     def of(kind):
-        return [(load("fast"), fast.of_kind(kind, s)) for s in SEEDS]
+        return [rl.of(load("fast"), fast.of_kind(kind, s)) for s in SEEDS]
     for at, when in ((1, "5 steps"), (-1, "60 steps")):
         found = paired(of("all"), of("top quarter by entropy"), at)
         yield ("the quarter with the highest entropy trains as well as all", f"{PAPER}, fig. 9",
@@ -317,15 +321,18 @@ def by_story():
 
 PLAIN, *OTHER_SETTINGS = knobs.SETTINGS
 
-def knob(setting, column, at=-1):       # of knobs.py's runs, by seed
-    return [rl.number(rl.of(load("knobs"), knobs.run_of(setting, s))[at], column) for s in SEEDS]
+@functools.cache
+def of_knob(setting):       # rows of knobs.py's runs, by seed
+    return [rl.of(load("knobs"), knobs.run_of(setting, s)) for s in SEEDS]
+
+def knob(setting, column):  # at the end
+    return [rl.number(run[-1], column) for run in of_knob(setting)]
 
 RESCUED = [name for name in knobs.OTHERS if any(
     what in name for what in ("none masked", "4 updates", "from .2"))]
 
 def beside_plain(setting, at):
-    of = ([(load("knobs"), knobs.run_of(name, s)) for s in SEEDS] for name in (setting, PLAIN))
-    return paired(*of, at)
+    return paired(of_knob(setting), of_knob(PLAIN), at)
 
 def by_knob():
     for setting in OTHER_SETTINGS:
@@ -400,15 +407,13 @@ def close():    # the arms that end within .03 of justgrpo on each base, or ahea
     return [name for name in OTHERS if max(x for x, *_ in leads("justgrpo", name)) < 0.03]
 
 def after_k(model, decoder, k, column="correct"):
-    return span([solved(pick(load("after"), seed=s, model=model, decoder=decoder), k,
-                        column).mean() for s in SEEDS])
+    return span([at_k(model, decoder, k, column, s) for s in SEEDS])
 
-def derived(model, seed):   # share of samples, left to right
-    return solved(pick(load("after"), seed=seed, model=model, decoder=LTR), 1, "derived").mean()
+def at_k(model, decoder, k, column, seed):
+    return solved(pick(load("after"), seed=seed, model=model, decoder=decoder), k, column).mean()
 
 def fewer(model, seed):     # of the problems, in order of confidence, within 256 samples
-    base, after = (solved(pick(load("after"), seed=seed, model=m, decoder=LCR), 256,
-                          "correct").mean() for m in (trained.BASE, model))
+    base, after = (at_k(m, LCR, 256, "correct", seed) for m in (trained.BASE, model))
     return f"{base - after:.2f}"
 
 def evaluations(name):      # thousands, of a run at the best rate
@@ -426,13 +431,14 @@ def exact_gains(rate):      # confidence_exact - confidence, in one block, both 
     return by_seed((curves.mean(a) - curves.mean(b),) for a, b in zip(*ends))
 
 def headlines():
-    """The phrases with numbers in README.md's prose; tests/test_rl.py looks for them there."""
+    """The phrases with numbers in README.md's prose; tests/test_readme.py looks for them there."""
     k1, k4 = (str(frontier.Decoder("top_probability", "k", n)) for n in (1, 4))
     keep_up = [name for name in OTHERS if min(early(name)) > min(early("justgrpo")) - 0.01]
     behind = [name for name in OTHERS if above(leads("justgrpo", name)) == "holds"]
     blocks, rows = "fork, blocks of 8", load("edge")
     did_not = [r for r in rows if not edge.wrote(r)]
     exact = [exact_gains(rate) for rate in curves.RATES]
+    derived = [at_k(model, LTR, 1, "derived", 1) for model in ("rejection", "justgrpo")]
     return [
         f"300 more steps of pretraining (by {by_seed(leads('justgrpo', trained.LONGER))}) and than "
         f"rollouts in random order (by {by_seed(leads('justgrpo', 'random'))})",
@@ -448,7 +454,7 @@ def headlines():
         f"it finds for {after_k('base', LCR, 256, 'derived')} of the problems, JustGRPO for "
         f"{after_k('justgrpo', LCR, 256, 'derived')}",
         "{}, and no other on more than {} of 3".format(
-            "; ".join(n for n in content.FAST if bases_learned(n) == 3),
+            "; ".join(on_every_base()),
             max(n for n in map(bases_learned, content.FAST) if n < 3)),
         "from left to right they then solve {:.2f}, {:.2f} and {:.2f}".format(*(
             knob(name, "left_to_right")[0] for name in RESCUED)),
@@ -456,10 +462,9 @@ def headlines():
         f"{len(close())} of the {len(OTHERS)} others end within .03 of it on every base, or ahead",
         f"{evaluations(blocks)} thousand evaluations against {evaluations('justgrpo')} thousand",
         f"(JustGRPO less it: {by_seed(leads('justgrpo', 'rejection'))}). But it has "
-        f"{in_runs(['rejection'])} of 9 runs; on base 1 only {derived('rejection', 1):.2f} of its "
-        "samples from left to right are derivations (JustGRPO's: "
-        f"{derived('justgrpo', 1):.2f}); and on the harder task it learns on "
-        f"{bases_learned('rejection')} base of 3",
+        f"{in_runs(['rejection'])} of 9 runs; on base 1 only {derived[0]:.2f} of its "
+        f"samples from left to right are derivations (JustGRPO's: {derived[1]:.2f}); and on the "
+        f"harder task it learns on {bases_learned('rejection')} base of 3",
         f"{sum(bases_learned(n) == 0 for n in content.FAST)} of {len(content.FAST)} arms learn on "
         "no base",
         f"one block {exact[0]} on the three bases at 1.5e-5, {exact[1]} at 5e-5, and {exact[2]} at "
@@ -480,30 +485,27 @@ def page_headlines():
         return span([frontier.correct(r).mean() for r in load("beyond") if r["set"] in names
                      and r["model"] in models and r["decoder"] == "left to right"])
     def ends(column, *rates):
-        return span([float(x) for rate in rates for way in ("falling", "constant")
+        return span([x for rate in rates for way in ("falling", "constant")
                      for x in final(rate, way, column)])
     def eroded(rate, column, form="{:.2f}"):
-        return ", ".join(form.format(float(x)) for x in final(rate, "constant", column))
-    far = [[float(x) for x in final("4e-4", "constant", "far_hash", at)] for at in (0, -1)]
+        return ", ".join(form.format(x) for x in final(rate, "constant", column))
+    far = [final("4e-4", "constant", "far_hash", at) for at in (0, -1)]
     bases = load("edge")
-    def ends_of(rows, column, *at):     # the span of it, e.g. before and after RL
-        return (span([rl.number(r, f"{column}_{when}") for r in rows]) for when in at)
-    wrong = [pays[1] + jumps[0] for pays, jumps in (
-        [line[1:] for line in edge.check(bases, luck)] for luck in (0, edge.LUCK))]
+    wrong = [sum(edge.wrote(r) != (edge.pays(r, luck) > 0) for r in bases)
+             for luck in (0, edge.LUCK)]
     (_, wrote, _), (_, *others) = edge.check(bases, edge.LUCK)
     seldom = [r for r in bases if r["direct"] == "80" and int(r["steps"]) >= 700]
     four = [name for name in knobs.SETTINGS if name.startswith("4 updates")]
-    fork, elbo = [name for name in knobs.OTHERS if "fork" in name], [*knobs.OTHERS][-1]
+    fork, elbo = [name for name in knobs.OTHERS if "fork" in name], RESCUED[-1]
     def more_states(*names):
         plain = knob(PLAIN, "states")
         return span([x / y for n in names for x, y in zip(knob(n, "states"), plain)], "{:.1f}")
     some, none = ([x for s in SEEDS for x in learned(s)[i]] for i in (0, 1))
-    always = [name for name in content.FAST if bases_learned(name) == 3]
     eight = [bases_learned(f"{arm}, blocks of 8") for arm in ("confidence", "confidence_exact",
                                                               "one_step", "mismatch", "elbo")]
     return [
         f"{sum(some)} of {len(some)} did that had some, {sum(none)} of {len(none)} that had none",
-        f"write every step on all three bases: {'; '.join(always)}.",
+        f"write every step on all three bases: {'; '.join(on_every_base())}.",
         "confidence learns on {} of 3 bases, and with the probability of its choice of position on "
         "{} (see the verdicts); one_step and mismatch on {} each, elbo on {}.".format(
             *eight[:3], eight[-1]),
@@ -533,8 +535,9 @@ def page_headlines():
         f"it is wrong about {wrong[1]} of {len(bases)}",
         f"all {wrote} bases where writing pays then wrote; of the other {sum(others)}, all within "
         f".02 of zero, {others[1]} did not",
-        "{} of its rollouts had every step before RL, and {} after it".format(
-            *ends_of(seldom, "all_steps", "before", "after")),
+        "{} of its rollouts had every step before RL, and {} after it".format(*(
+            span([rl.number(r, f"all_steps_{when}") for r in seldom])
+            for when in ("before", "after"))),
         f"all {len([n for n in OTHER_SETTINGS if within(beside_plain(n, -1), 0.05) == 'holds'])} "
         "other settings are within .05 of the plain one",
         f"from {span([knob(n, 'entropy_bound')[0] for n in knobs.SETTINGS])} there",

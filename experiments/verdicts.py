@@ -3,9 +3,10 @@
     python experiments/verdicts.py            print them
     python experiments/verdicts.py --write    put them into experiments/README.md, between markers
 
-tests/test_trap.py fails if the page and the rows differ. The verdict follows from the three seeds'
-intervals by a rule that each claim states: it holds if all three are on its side, it does not hold
-if all three are on the other, else it is undecided. What prints as 0.000 is not above 0."""
+tests/test_readme.py fails if the page and the rows differ. The verdict follows from the three
+seeds' intervals by a rule that each claim states: it holds if all three are on its side, it does
+not hold if all three are on the other, else it is undecided. What prints as 0.000 is not above
+0."""
 import functools
 import math
 import sys
@@ -293,7 +294,7 @@ def few_direct():       # .25 direct answers: ahead at one sample, behind at 8
     return ahead("forks", BLOCKS, LTR, 1, **FEW), block, ahead("forks", LTR, LCR, 8, **FEW)
 
 def headlines():
-    """The phrases with numbers in README.md's prose; tests/test_trap.py looks for them there."""
+    """The phrases with numbers in README.md's prose; tests/test_readme.py looks for them there."""
     steps = [level("coverage", arm, 1024, "derived", **HARD) for arm in (LTR, LCR, TPP)]
     low = rebuttal.at_rate("left to right", "LCR")
     return [

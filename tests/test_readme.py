@@ -14,10 +14,11 @@ PAGE = verdicts.PAGE
     (README, tables.all_tables, "tables.py"), (README, rl_verdicts.readme_tables, "rl_verdicts.py"),
     (PAGE, verdicts.tables, "verdicts.py"), (PAGE, rl_verdicts.tables, "rl_verdicts.py")])
 def test_every_table_of_both_pages_is_what_the_rows_say(path, made, script):
-    text = path.read_text(encoding="utf-8")
-    for name, table in made().items():
+    text, made = path.read_text(encoding="utf-8"), made()
+    for name, table in made.items():
         assert f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->" in text, (
             f"run: python experiments/{script} --write ({name} differs)")
+    assert tables.fill(text, made) == text      # wherever else a table stands, too
 
 
 @pytest.mark.parametrize("path, phrases", [
