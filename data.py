@@ -50,7 +50,7 @@ def make_tokenizer(pieces, pattern):
 def train_bpe(text, n_merges, pattern=GSM8K_PATTERN):
     """Byte-pair encoding (Sennrich et al. 2016): n_merges times, fuse the most frequent pair of
     neighbours; -> the fused pieces in order. Only the words that a merge touches are recounted."""
-    words = Counter(re.findall(pattern, text))
+    words = Counter(w for w in re.findall(pattern, text) if len(w) < 100)    # more take hours
     parts = {word: [bytes([b]) for b in word.encode()] for word in words}
     counts, places, pieces = Counter(), defaultdict(set), []
     def count(word, sign):
@@ -101,7 +101,7 @@ class Task:
                 and (split == "test" or len(encode(row["solution"])) < self.completion_length)]
             self.too_long[split] = len(rows) - len(self.rows[split])
     def describe(self):
-        return {"name": self.name, **self.settings}
+        return json.loads(json.dumps({"name": self.name, **self.settings}))
     def size(self, split):  # number of different problems; None: they don't run out
         return len(self.rows.get(split, [])) if self.rows else None
     def problems(self, split, start, n):
@@ -184,12 +184,21 @@ class Toy(Task):
         n_written, forks[:, 0] = forks.cumsum(1), True
         return forks & (end.cumsum(1) <= end.long()) & (n_written < self.n_steps)   # no end before
 
+def plain(text):
+    """For a terminal: what is no printable character is written out, as \\n, \\x1b or \\u202e."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
 def read_jsonl(path):
     """GSM8K's file format, one {"question", "answer"} a line -> problems. The calculator
-    annotations <<48/2=24>> are removed: nothing here runs a calculator. ValueError has the line."""
+    annotations <<48/2=24>> are removed: nothing here runs a calculator. ValueError has the line.
+    No row is left out: one that can't be read, or has more than 64 kB, is an error."""
     wanted, problems = 'expected {"question": "...", "answer": "... #### 42"}', []
-    for i, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+    if Path(path).exists() and not (Path(path).is_file() and Path(path).stat().st_size < 2**26):
+        raise ValueError(f"{path} is no file, or one of 64 MB or more")
+    for i, line in enumerate(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
         try:
+            if len(line) > 2**16:
+                raise ValueError(f"a line of {len(line)} bytes")
             row = json.loads(line.decode("utf-8"))
             question, solution = row["question"], re.sub(r"<<[^<>]*>>", "", row["answer"])
             (question + solution).encode("utf-8")       # JSON can hold what is no text
@@ -230,11 +239,21 @@ class GSM8K(Task):
         task.use_rows(splits)
         return task
 
-def load_task(description, test_file=None):  # of a checkpoint; test_file: rows for its test split
-    kinds, name = {"toy": Toy, "gsm8k": GSM8K}, description["name"]
+def load_task(description, test_file=None, config=None):
+    """Of a checkpoint, whose network has this config; test_file: rows for its test split."""
+    kinds, name = {"toy": Toy, "gsm8k": GSM8K}, str(description.get("name"))
     if name not in kinds:
         raise ValueError(f"task {name!r} is one of your own: call eval_gsm8k.evaluate in a script")
-    task = kinds[name](**{k: v for k, v in description.items() if k != "name"})
+    try:
+        task = kinds[name](**{k: v for k, v in description.items() if k != "name"})
+        most = config.max_length if config else 2**14
+        ids = task.tokenizer.n_vocab, task.mask_id, task.eos_id
+        if not 0 < task.completion_length <= most - task.prompt_length or (
+                config and ids != (config.vocab_size, config.mask_id, config.eos_id)):
+            raise ValueError("another network's")
+        task.prompts([task.problem("test", 0)["question"] if task.n_steps else "?"])
+    except Exception as error:
+        raise ValueError(f"the checkpoint's task is damaged ({str(error)[:60]!r})") from None
     if test_file:
         task.use_rows({"test": read_jsonl(test_file)})
     return task

@@ -11,11 +11,13 @@ import hashlib
 import io
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
+from data import plain
 from model import write_whole
 from sample import add_decoder_flags, generate, load_from_flags, new_parser, text_length
 
@@ -68,21 +70,26 @@ def measure(task, sample):
     return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
 
 def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None,
-             decode=generate):
+             decode=generate, walk=lambda n, generator, memory: range(n)):
     """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), n_forward, seconds, measures: name
-    -> (numerator, denominator), (Q,) each. budget: probabilities a step; name: a progress bar's."""
+    -> (numerator, denominator), (Q,) each. budget: probabilities a step; name: a progress bar's;
+    walk: yields the numbers of the batches, as train.steps does, which can stop and go on."""
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
-    texts, nfe, parts, start, L = [], [], [], time.time(), task.completion_length
-    read, n_forward = functools.cache(task.text), 0         # texts repeat
+    start, read, L = time.time(), functools.cache(task.text), task.completion_length   # they repeat
+    memory = {"texts": [], "nfe": [], "parts": [], "n_forward": 0}
     chunk = max(1, budget // (n_samples * L * task.tokenizer.n_vocab))      # problems a batch
-    for i in tqdm(range(0, len(problems), chunk), desc=name, leave=False, disable=name is None):
-        prompts = task.prompts([p["question"] for p in problems[i:i + chunk]]).to(device)
+    n = -(-len(problems) // chunk)
+    for i in tqdm(walk(n, generator, memory), name, n, leave=False, disable=name is None):
+        batch = problems[i * chunk:(i + 1) * chunk]
+        prompts = task.prompts([p["question"] for p in batch]).to(device)
         prompts = prompts.repeat_interleave(n_samples, dim=0)
         sample = decode(model, prompts, L, decoder,
                         lambda: torch.rand(len(prompts), L, generator=generator))
-        texts += [read(tuple(tokens)) for tokens in sample.tokens.tolist()]
-        nfe, n_forward = nfe + sample.nfe.tolist(), n_forward + sample.n_forward
-        parts.append(measure(task, sample))
+        memory["texts"] += [read(tuple(tokens)) for tokens in sample.tokens.tolist()]
+        memory["nfe"] += sample.nfe.tolist()
+        memory["parts"].append(measure(task, sample))
+        memory["n_forward"] += sample.n_forward
+    texts, nfe, parts, n_forward = memory.values()
     sums = {key: tuple(np.concatenate([p[key][side] for p in parts]).reshape(-1, n_samples).sum(1)
                        for side in (0, 1)) for key in parts[0]}
     texts = [texts[i:i + n_samples] for i in range(0, len(texts), n_samples)]
@@ -119,15 +126,17 @@ def print_table(header, rows):  # the first column flush left; a row may stop ea
         print(" ", first.ljust(width[0]), *(" " + c.rjust(w) for c, w in zip(rest, width[1:])))
 
 def download(path):  # GSM8K's test file, once; raises OSError or ValueError
-    if Path(path).exists():
-        return
+    there = Path(path).exists()
     try:
-        data = urllib.request.urlopen(GSM8K_TEST, timeout=30).read(2_000_000)
-    except OSError as e:
+        with open(path, "rb") if there else urllib.request.urlopen(GSM8K_TEST, timeout=30) as file:
+            data = file.read(2_000_000)
+    except (OSError, HTTPException) as e:
         raise OSError(f"no download ({e}): put {GSM8K_TEST} at {path}, or use --data") from None
     if hashlib.sha256(data).hexdigest() != GSM8K_TEST_SHA256:
-        raise ValueError(f"{GSM8K_TEST} is not the file it was (SHA-256); nothing was saved")
-    write_whole(path, data)
+        raise ValueError(f"{path} is not GSM8K's test file (SHA-256): remove it" if there else
+                         f"{GSM8K_TEST} is not the file it was (SHA-256); nothing was saved")
+    if not there:
+        write_whole(path, data)
 
 def main(argv=None):
     parser = new_parser("Accuracy or pass@k of a checkpoint, in any decoding order.")
@@ -149,9 +158,10 @@ def main(argv=None):
             raise ValueError("--limit must be 1 or more")
         problems = task.held_out("test", args.limit)
         if args.csv:
-            write_csv(args.csv, RESULT_COLUMNS, [])         # and a file that can't be written
+            path = Path(args.csv)       # can it be written? What is there stays until the end
+            write_whole(path, path.read_bytes() if path.is_file() else b"")
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        parser.error(plain(str(error)))
     if n := task.too_long.get("test"):
         print(f"{n} rows do not fit this model's canvas and are left out")
     result = evaluate(model, task, problems, decoder, args.samples, args.seed, name="decoding")
@@ -162,8 +172,11 @@ def main(argv=None):
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
           f"{result['nfe']:.1f} forward evaluations a row, {result['n_forward']} run in all, "
           f"{result['seconds']:.1f} s")
-    if args.csv:
-        write_csv(args.csv, RESULT_COLUMNS, rows)
+    try:
+        if args.csv:
+            write_csv(args.csv, RESULT_COLUMNS, rows)
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: error: {plain(str(error))}\n")
 
 if __name__ == "__main__":
     main()

@@ -8,17 +8,20 @@ It is a GPT with three differences:
    the hidden ones by 1/t. In expectation that is the negative log-likelihood averaged over every
    order of filling in (LLaDA, arXiv 2502.09992, eq. 3; a test proves it).
 Names are LLaDA's. Legend: B rows, P prompt, L completion, S = P + L, V vocabulary, C = n_embd."""
-import io
+import hashlib
+import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 BUDGET = 2**21      # hidden values run at a time; with gradients, about 200 MB
-FORMAT = "flexibility-trap checkpoint, version 1"
+FORMAT = b"flexibility-trap checkpoint, version 2\n"
 
 @dataclass
 class ModelConfig:
@@ -130,34 +133,84 @@ def chunks(model, canvas, *others, budget=BUDGET):
     for i in range(0, len(canvas), size):
         yield [x[i:i + size] for x in (canvas, *others)]
 
-def write_whole(path, data):  # under a temporary name, then renamed: never half a file
+def write_whole(path, data):
+    """Beside it, onto the disk, then renamed: at any moment the old file is there or the new one.
+    Raises OSError, also before it would replace what is no file (/dev/null)."""
+    path = os.path.realpath(path)       # a link stays a link
     temporary = Path(f"{path}.{os.getpid()}.tmp")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path} is no regular file")
     try:
-        temporary.write_bytes(data)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
+def save(path, value):
+    """value: dicts, lists, texts, numbers and tensors. The file: FORMAT, 8 bytes for the length of
+    a JSON text, the text with a placeholder for each tensor, the tensors' bytes, and the SHA-256 of
+    all that. (No pickle: even with weights_only, one of a megabyte ends torch.load in a crash.)"""
+    arrays = []
+    def placeholder(x):
+        arrays.append(torch.as_tensor(x).detach().cpu().numpy())
+        return {"dtype": arrays[-1].dtype.str, "shape": arrays[-1].shape}
+    text = json.dumps(value, default=placeholder).encode()
+    size = len(text).to_bytes(8, "little")
+    data = b"".join([FORMAT, size, text, *(a.tobytes() for a in arrays)])
+    write_whole(path, data + hashlib.sha256(data).digest())
+
+def load(path, rebuild=dict, longest=2**30):
+    """The way back from save; -> rebuild(value). Raises OSError, or ValueError in one line for what
+    is not, to the last bit, what save has written, or has more than `longest` bytes of JSON."""
+    if not os.path.isfile(path):        # a pipe would wait for ever
+        raise FileNotFoundError(f"{path} is no file; make one with: python train.py --out FOLDER")
+    with open(path, "rb") as file:      # what begins otherwise may have no end
+        data = file.read() if file.read(len(FORMAT)) == FORMAT else b""
+    body, start = memoryview(data)[:-32], 8 + int.from_bytes(data[:8], "little")
+    def tensor(x):      # JSON's keys are texts; the optimizers' are numbers
+        nonlocal start
+        if x.keys() != {"dtype", "shape"}:
+            return {int(k) if k.isdigit() else k: v for k, v in x.items()}
+        if x["dtype"] not in ("<f4", "<f8", "<i8", "|u1", "|b1") or min(x["shape"], default=0) < 0:
+            raise ValueError("no kind of tensor")
+        a = np.frombuffer(body, x["dtype"], math.prod(x["shape"]), start)   # or it is not there
+        start += a.nbytes
+        return torch.from_numpy(a.reshape(x["shape"]).copy())
+    try:
+        if hashlib.sha256(FORMAT + body).digest() != data[-32:] or start > longest:
+            raise ValueError("the SHA-256 differs")
+        value = json.loads(data[8:start], object_hook=tensor)
+        if type(value) is not dict or start != len(body):
+            raise ValueError("no dict, or bytes that belong to nothing")
+        return rebuild(value)
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or no {FORMAT.decode().strip()} ({str(error)[:60]!r}"
+                         "): remove it; python train.py makes a new one") from None
+
+def is_sound(weights):      # (names: tensors) no nan, nothing beyond all bounds
+    return all(w.dtype == torch.float32 and bool(w.abs().max() < 1e4) for w in weights.values())
+
 def save_checkpoint(path, model, task, **info):
-    """One dict of plain types. task: what data.load_task needs; info: plain values."""
-    weights = {name: w.detach().cpu() for name, w in model.state_dict().items()}
-    buffer = io.BytesIO()   # so that the bytes don't depend on the file's name
-    torch.save({"format": FORMAT, "config": asdict(model.config), "model": weights, "task": task,
-                "info": info}, buffer)
-    write_whole(path, buffer.getvalue())
+    """task: what data.load_task needs; info: plain values."""
+    save(path, {"config": asdict(model.config), "model": model.state_dict(), "task": task,
+                "info": info})
 
 def load_checkpoint(path, device="cpu"):
     """-> model in eval mode, task dict, info dict. Raises OSError, or ValueError in one line."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path} is missing; make one with: python train.py --out FOLDER")
-    data = io.BytesIO(Path(path).read_bytes())
-    try:
-        saved = dict(torch.load(data, map_location="cpu", weights_only=True))
-        if saved["format"] != FORMAT:
-            raise ValueError(f"another format, {saved['format']!r:.60}")
-        model = MaskedDiffusionLM(ModelConfig(**saved["config"]))
-        model.load_state_dict(saved["model"])
-        return model.eval().to(device), saved["task"], saved["info"]
-    except Exception as error:          # torch raises half a dozen kinds; all mean the same here
-        raise ValueError(f"{path} is damaged or no {FORMAT} ({type(error).__name__}: "
-                         f"{str(error)[:60]!r}); make one with: python train.py") from None
+    def rebuild(saved):
+        config, weights = ModelConfig(**saved["config"]), saved["model"]
+        if config.n_layer > len(weights) or config.max_length > 2**14:
+            raise ValueError("it is too large")
+        with torch.device("meta"):      # shapes only: a hostile configuration takes no memory
+            wanted = MaskedDiffusionLM(config).state_dict()
+        if not is_sound(weights) or any(
+                weights[name].shape != wanted[name].shape for name in weights | wanted):
+            raise ValueError("a weight is missing, does not fit, is nan, or beyond all bounds")
+        model = MaskedDiffusionLM(config).eval()
+        model.load_state_dict(weights)
+        model(torch.zeros(1, 1, dtype=torch.long))      # it runs
+        return model.to(device), dict(saved["task"]), dict(saved["info"])
+    return load(path, rebuild, longest=2**22)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
-from data import load_task
+from data import load_task, plain
 from model import chunks, distinct, load_checkpoint
 
 ORDERS = {      # what is committed first, by a score; p is untempered, ties go to the left
@@ -162,6 +162,8 @@ def text_length(tokens, eos_id):  # (B, L) -> (B,), the first end-of-text includ
     return ((tokens == eos_id).cumsum(1) == 0).sum(1).add(1).clamp(max=tokens.shape[1])
 
 def new_parser(description):  # says what is wrong in one line, exit status 2
+    with suppress(AttributeError):      # a terminal that can't write an é gets \\xe9
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = ArgumentParser(description=description, usage=SUPPRESS, allow_abbrev=False,
                             formatter_class=ArgumentDefaultsHelpFormatter)
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu; auto: what works of them")
@@ -182,7 +184,8 @@ def add_decoder_flags(parser):
 
 def load_from_flags(args):  # -> model, task, info, Decoder
     model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
-    task, (name, _, value) = load_task(description, args.data), args.select.partition("=")
+    task = load_task(description, args.data, model.config)
+    name, _, value = args.select.partition("=")
     value = float(value) if value else None     # ValueError names what is no number
     if (args.block_length or 0) > task.completion_length:
         raise ValueError(f"--block-length is at most {task.completion_length}, the completion's")
@@ -201,8 +204,8 @@ def pick_device(name):  # auto: cuda if there, mps if it runs what we need, else
 def show(task, tokens, rank, watch):
     """Print a canvas and its ranks; with `watch` first each step of it, replayed from the ranks."""
     def visible(token):     # end-of-text and control characters, too
-        text = repr(task.tokenizer.decode_single_token_bytes(token).decode("utf-8", "replace"))
-        return "." if token == task.eos_id else text[1:-1].strip(" ") or text
+        text = plain(task.tokenizer.decode_single_token_bytes(token).decode("utf-8", "replace"))
+        return "." if token == task.eos_id else text.strip(" ") or repr(text)
     words, rank, L = [visible(t).rjust(2) for t in tokens.tolist()], rank.tolist(), len(rank)
     new = "\033[7m{}\033[0m" if sys.stdout.isatty() else "{}"       # reverse video
     for step in range(1 + max(r for r in rank if r < L)) if watch else []:
@@ -227,15 +230,15 @@ def main(argv=None):
         most = model.config.max_length - task.completion_length     # may exceed training's prompts
         prompts = task.prompts([problem["question"]] * args.samples, min(n, most))
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        parser.error(plain(str(error)))
     sample = generate(model, prompts.to(model.cos.device), task.completion_length, decoder)
-    print("question  " + problem["question"].strip())
+    print("question  " + plain(problem["question"].strip()))
     speed = text_length(sample.tokens, task.eos_id) / sample.nfe
     for i, tokens in enumerate(sample.tokens):
         show(task, tokens, sample.rank[i], args.watch)
         answer = problem.get("answer")
         verdict = ("" if answer is None else "; right" if task.reward(task.text(tokens), answer)
-                   else f"; wrong, it is {answer}")
+                   else f"; wrong, it is {plain(answer)}")
         print(f"{sample.nfe[i]:10d} forward evaluations, {speed[i]:.2f} tokens each, "
               f"log-prob {sample.logp[i].sum():.3f}{verdict}")
 

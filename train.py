@@ -6,12 +6,20 @@
     python train.py --stage grpo --arm confidence   another method in JustGRPO's place: see grpo.py
 
 Leaves in --out: base.pt, justgrpo.pt (or ARM.pt), log.csv (training), results.csv (accuracies),
-measures.csv (the rest), summary.json, and progress.png if matplotlib is installed. Same seed and
-threads on a CPU: the same files, times apart; on a GPU only the seed is promised."""
+measures.csv (the rest), summary.json, state.pt (what --resume goes on from; --help), and
+progress.png if matplotlib is installed. Same seed and threads on a CPU: the same files, times
+apart, also after Ctrl-C, a crash or kill -9, and --resume; on a GPU only the seed is promised."""
+import copy
+import hashlib
 import json
+import math
+import os
 import platform
+import shlex
+import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import mode
 from unittest.mock import patch
@@ -19,14 +27,15 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from tqdm import tqdm
-from data import GSM8K, SPLITS, Toy
+from data import GSM8K, SPLITS, Toy, plain
 from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, evaluate, interval, pass_at_k,
                         print_table, read_csv, result_rows, write_csv)
 from grpo import ARMS, advantages, asked, choose, grpo_loss, log_prob_table
-from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, load_checkpoint,
-                   save_checkpoint, write_whole)
+from model import (MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks, is_sound, load,
+                   load_checkpoint, save, save_checkpoint, write_whole)
 from sample import Decoder, generate, new_parser, pick_device, text_length
 
+PRETRAINING = "steps", "batch", "lr", "width", "layers", "dtype"
 FLAGS = {   # numbers worth turning (for the toy, with --quick, with --data, with both), and help
     "steps": (1300, 60, 3000, 10, "pretraining steps"),
     "batch": (64, 32, 16, 8, "pretraining rows a step"),
@@ -58,16 +67,18 @@ TABLES = {"results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS, "log": [
     *"stage step loss tokens_per_second reward signal entropy length clipped seconds".split(),
     *WATCHED]}
 STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
+SAVE_EVERY = 10     # seconds of work
+STOP = []           # the signal that asked for it
 
 def show_task(args, task):
     print("\n== Act 1: the task ==")
     for problem in task.problems("test", 0, 3):
-        texts = [problem["solution"].replace("\n", "\n    ")]
+        texts = problem["solution"].split("\n")
         if task.n_steps:        # with every step and with none; a bar at each fork
             ids = task.completions([task.solution(problem, n) for n in (task.n_steps, 0)])
             texts = ["".join("|" * fork + task.text([token]) for token, fork in zip(*row))
                      for row in zip(ids.tolist(), task.forks(ids).tolist())]
-        print("\n  " + "\n    ".join([problem["question"].strip(), *texts]))
+        print("\n  " + "\n    ".join(map(plain, [problem["question"].strip(), *texts])))
     print(f"\n  prompt {task.prompt_length} tokens, completion {task.completion_length}, vocabulary"
           f" {task.tokenizer.n_vocab}; seed {args.seed}")
     for split in SPLITS:
@@ -91,8 +102,10 @@ def pretrain(args, task):
     optimizers = [torch.optim.Muon(matrices, lr=args.lr, momentum=0.95, weight_decay=0.01),
                   torch.optim.AdamW(rest, lr=args.lr / 2, betas=(0.9, 0.98), weight_decay=0.0)]
     rng = torch.Generator().manual_seed(args.seed)
-    bar, start, losses = tqdm(range(args.steps), desc="pretraining"), time.time(), []
-    for step in bar:
+    memory = {"losses": [], "seconds": 0.0}
+    loop = steps(args, "base", args.steps, rng, memory, model, *optimizers)
+    for step in (bar := tqdm(loop, "pretraining", args.steps, initial=at(args, "base"))):
+        start = time.time()
         problems = task.problems("train", args.seed * STRIDE + step * args.batch, args.batch)
         if task.n_steps and step < args.steps // 2:     # learn to make every step, then to skip
             problems = [{**p, "solution": task.solution(p, task.n_steps)} for p in problems]
@@ -101,7 +114,7 @@ def pretrain(args, task):
         with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
             loss = diffusion_loss(model, prompt, completion, *draw_masks(*completion.shape, rng))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)     # 1/t has a long tail
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)      # 1/t has a long tail
         # Warm up over 50 steps, hold, fall to zero over the last half.
         scale = min((step + 1) / 50, 1, 2 * (args.steps - step) / args.steps)
         for optimizer, peak in zip(optimizers, (args.lr, args.lr / 2)):
@@ -110,15 +123,16 @@ def pretrain(args, task):
             with patch.object(torch.Tensor, "bfloat16", torch.Tensor.float):
                 optimizer.step()
             optimizer.zero_grad()
-        losses.append(loss.item())
+        check_finite(args, "base", step, optimizers[0], model, loss.item(), norm)
+        memory["losses"] = [*memory["losses"][-19:], loss.item()]
+        memory["seconds"] += time.time() - start
         if (step + 1) % 20 == 0 or step + 1 == args.steps:
-            loss, seconds = np.mean(losses[-20:]), time.time() - start
+            loss, seconds = np.mean(memory["losses"]), memory["seconds"]
             speed = (step + 1) * (prompt.numel() + completion.numel()) / seconds
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
             log(args, "base", step + 1, loss=loss, tokens_per_second=speed, seconds=seconds)
-    save_checkpoint(f"{args.out}/base.pt", model, task.describe(), stage="base", seed=args.seed)
-    for arm in ARMS:
-        Path(args.out, f"{arm}.pt").unlink(missing_ok=True)     # of another base
+    save_checkpoint(f"{args.out}/base.pt", model, task.describe(), stage="base", seed=args.seed,
+                    flags={name: getattr(args, name) for name in PRETRAINING})
     probe(args, task, model.eval())
     return model
 
@@ -133,7 +147,7 @@ def probe(args, task, model):           # the base: held-out loss; good at steps
     common = mode(p["answer"] for p in task.held_out("train", 5000))
     same = np.mean([p["answer"] == common for p in task.held_out("test", args.problems)])
     print(f"  held-out masked NLL {nll:.3f} nats a token ({len(problems)} problems); always "
-          f"answering {common} would be right {same:.1%} of the time")
+          f"answering {plain(common)} would be right {same:.1%} of the time")
     rows = {"masked_nll": nll, "majority_answer": same,
             **(probe_steps(args, task, model, problems, prompt) if task.n_steps else {})}
     record(args, "measures", [{"stage": "base", "measure": name, "value": round(float(v), 5),
@@ -142,6 +156,7 @@ def probe(args, task, model):           # the base: held-out loss; good at steps
     if right < 0.95:
         message = f"the next value is right {right:.1%} of the time, 95 % is needed: raise --steps"
         if not args.quick:
+            finish(args)
             sys.exit(f"train.py: error: {message}")
         print(f"  note: {message}; --quick goes on regardless")
 
@@ -169,9 +184,15 @@ def measure_all(args, task, model, stage, decoders, n_problems, n_samples=1, ks=
     """On the same test problems; -> Decoder: (correct (Q, n), rows of results, name: measure)."""
     problems, out = task.held_out("test", n_problems), {}
     for decoder in decoders:
-        result = evaluate(model, task, problems, decoder, n_samples, args.seed, name=str(decoder))
-        rows, measures = result_rows(stage, decoder, result, args.seed, ks)
-        out[decoder] = result["correct"], rows, {m["measure"]: m["value"] for m in measures}
+        loop = f"{stage}, {decoder}, T={decoder.temperature}, {n_samples}"
+        if loop not in args.state["done"]:
+            result = evaluate(model, task, problems, decoder, n_samples, args.seed,
+                              name=str(decoder), walk=lambda *rest: steps(args, loop, *rest))
+            args.state["done"][loop] = (result["correct"],
+                                        *result_rows(stage, decoder, result, args.seed, ks))
+            del args.state["loops"][loop]       # its texts may be many
+        correct, rows, measures = args.state["done"][loop]
+        out[decoder] = np.array(correct), rows, {m["measure"]: m["value"] for m in measures}
         record(args, "results", rows)
         record(args, "measures", measures)
     return out
@@ -221,12 +242,16 @@ def rollouts(args):     # the arm's decoder
 def grpo(args, task, model, watch=validate):    # arXiv 2601.15165, section 3, in any arm's orders
     optimizer = torch.optim.AdamW(model.parameters(), eps=args.adam_eps, weight_decay=0.0)
     kind, generator = ARMS[args.arm][2], torch.Generator().manual_seed(args.seed)
-    Q, G, L, seconds = args.prompts, args.rollouts, task.completion_length, 0.0
+    Q, G, L = args.prompts, args.rollouts, task.completion_length
+    memory = {"seconds": 0.0, "unmoved": 0}
     how = {"temperature": args.rollout_temperature,
            "lcr_block": (args.rollout_block_length or L) if kind == "exact" else None}
-    log(args, args.arm, 0, **watch(args, task, model, 0))
-    for step in (bar := tqdm(range(args.grpo_steps), desc=args.arm)):
+    loop = steps(args, args.arm, args.grpo_steps, generator, memory, model, optimizer)
+    for step in (bar := tqdm(loop, args.arm, args.grpo_steps, initial=at(args, args.arm))):
+        if step == 0:
+            log(args, args.arm, 0, **watch(args, task, model, 0))
         start, loss, clipped, n = time.time(), 0.0, [], args.updates_per_batch
+        memory["unmoved"] += 1
         first = args.seed * STRIDE + STRIDE // 2 + step * Q     # of the toy's, not seen before
         problems = [p for p in task.problems("train", first, Q) for _ in range(G)]
         prompt = task.prompts([p["question"] for p in problems]).to(args.device)        # (Q*G, P)
@@ -254,17 +279,21 @@ def grpo(args, task, model, watch=validate):    # arXiv 2601.15165, section 3, i
                 piece.backward()        # a few canvases at a time; gradients add up
                 loss += piece.item()
             if any(p.grad is not None for p in model.parameters()):
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()        # not without signal: Adam would move on momentum alone
+                check_finite(args, args.arm, step, optimizer, model, loss, norm)
+                memory["unmoved"] = 0
             optimizer.zero_grad()
         row = {"reward": reward.mean(), "signal": advantage.any(1).float().mean(),
                "entropy": rollout.entropy[rollout.rank < L].mean(), "length": length.float().mean()}
         bar.set_postfix_str(", ".join(f"{name} {value:.3f}" for name, value in row.items()))
         row["clipped"] = torch.cat(clipped).float().mean() if clipped else 0
-        seconds += time.time() - start
+        memory["seconds"] += time.time() - start
+        if memory["unmoved"] and memory["unmoved"] % 50 == 0:
+            tqdm.write(f"  step {step + 1}: for 50 steps no group had a right and a wrong rollout")
         if (step + 1) % 5 == 0 or step + 1 == args.grpo_steps:
             row |= watch(args, task, model, step + 1)
-        log(args, args.arm, step + 1, loss=loss / n, seconds=seconds, **row)
+        log(args, args.arm, step + 1, loss=loss / n, seconds=memory["seconds"], **row)
     save_checkpoint(f"{args.out}/{args.arm}.pt", model, task.describe(), stage=args.arm,
                     seed=args.seed)
 
@@ -284,11 +313,87 @@ def compare(args, before, after):       # on the same problems: paired differenc
 
 def record(args, name, rows):           # every finished row is on disk at once
     path = f"{args.out}/{name}.csv"
+    args.state["log"] += rows if name == "log" else []
     write_csv(path, TABLES[name], read_csv(path) + rows)
 
 def log(args, stage, step, **values):
     values = {name: round(float(value), 5) for name, value in values.items()}
     record(args, "log", [{"stage": stage, "step": step, **values}])
+
+def at(args, loop):     # the step that the state has it at
+    return args.state["loops"].get(loop, {"step": 0})["step"]
+
+def steps(args, loop, n, generator, memory, *parts):
+    """Yields 0 ... n-1, in a run resumed the rest of them. Between two steps all that the loop goes
+    on from (its generator, a dict, the model and its optimizers) is put into the state, if due."""
+    if was := args.state["loops"].get(loop):
+        generator.set_state(was["generator"])
+        memory.update(was["memory"])
+        for part, values in zip(parts, was["parts"]):   # of a loop that has ended, the model only
+            part.load_state_dict(values)
+    for step in range(at(args, loop), n + 1):
+        due = STOP or time.time() > args.state["time"] + SAVE_EVERY
+        if due or step == n:
+            args.state["loops"][loop] = copy.deepcopy({
+                "step": step, "generator": generator.get_state(), "memory": memory,
+                "parts": [part.state_dict() for part in parts[:1 if step == n else None]]})
+        if due:
+            keep(args)
+        if step < n:
+            yield step
+
+def keep(args):         # the state on disk; and here a run may stop
+    args.state["time"], before = time.time(), args.state["time"]
+    args.state["clock"] += args.state["time"] - before
+    if args.state["settings"]:      # not in a script that calls the loop alone
+        save(f"{args.out}/state.pt", args.state)
+    if STOP:
+        raise KeyboardInterrupt
+
+def finish(args):
+    args.state |= {"finished": True, "loops": {}, "done": {}}
+    save(f"{args.out}/state.pt", args.state)
+
+def check_finite(args, loop, step, optimizer, model, loss, norm):
+    if not math.isfinite(loss + norm) or not is_sound(model.state_dict()):
+        raise FloatingPointError(
+            f"loss {loss:g}, gradient {norm:g}, or a weight is no number, in step {step + 1} of "
+            f"{loop}, learning rate {optimizer.param_groups[0]['lr']:g}: start anew with a lower "
+            f"one (the last good state, of step {at(args, loop)}, is in {args.out}/state.pt)")
+
+def stop(number, _):    # Ctrl-C, SIGTERM: the step ends first; the second time, at once
+    if STOP:
+        os._exit(128 + number)
+    STOP.append(number)
+    os.write(2, b"\nstopping after this step; once more to stop at once\n")
+
+def lock(folder, wait=False):   # -> what holds the lock until it is closed, and None on Windows
+    with suppress(ImportError):
+        import fcntl
+        holder = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise ValueError(f"another run writes to {folder}: take another --out") from None
+        return holder
+
+def begin(args, task):  # args.state: new, or with --resume the old one, of the same settings
+    elsewhere = "out", "resume", "data", "test", "state", "lock"    # may be
+    files = [args.data, args.test, f"{args.out}/base.pt" * (args.stage in ("trap", "grpo"))]
+    settings = {**{k: v for k, v in vars(args).items() if k not in elsewhere},
+                "files": [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files if f],
+                "task": task.describe(), "threads": torch.get_num_threads(),
+                "torch": torch.__version__}
+    path, args.state["settings"] = Path(args.out, "state.pt"), settings
+    old = load(path) if path.exists() else {"settings": settings, "finished": True}
+    differ = [name for name in settings if settings[name] != old["settings"].get(name)]
+    if args.resume and differ:
+        was, now = (repr(x.get(differ[0]))[:40] for x in (old["settings"], settings))
+        raise ValueError(f"no --resume: in {path} {differ[0]} is {was}, now it is {now}")
+    if not args.resume and not old["finished"]:
+        raise ValueError(f"{args.out} has an unfinished run: add --resume, or remove {path}")
+    if args.resume and path.exists():
+        args.state = {**old, "time": time.time()}
 
 def parse_flags(argv):
     parser = new_parser("Pretrain, measure the flexibility trap, train by JustGRPO, measure again.")
@@ -299,6 +404,8 @@ def parse_flags(argv):
     for name, (choices, text) in CHOICES.items():
         add(f"--{name}", default=[*choices][0], choices=choices, help=text)
     add("--rollout-block-length", type=int, help="rollouts finish blocks of so many tokens")
+    add("--resume", action="store_true", help="go on with the run in --out that was stopped, with "
+        "the same flags; its state is kept every 10 seconds")
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")
     add("--data", help="train on this GSM8K file (JSON lines) instead of the toy")
     add("--test", help="and test on this one")
@@ -308,7 +415,11 @@ def parse_flags(argv):
     early, _ = parser.parse_known_args(argv)
     case = bool(early.quick) + 2 * bool(early.data)
     parser.set_defaults(**{k.replace("-", "_"): v[case if v[2:] else 0] for k, v in FLAGS.items()})
-    return parser, parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    state = {"settings": None, "finished": False, "log": [], "loops": {}, "done": {}, "seconds": {},
+             "clock": 0.0, "time": time.time()}
+    vars(args).update(state=state, lock=None)
+    return parser, args
 
 def check(parser, args):    # act 4's flags: what means nothing together
     for names, meant, reason in (
@@ -339,35 +450,49 @@ def prepare(args, task):        # what a user can get wrong, before any work; ->
     model, base = None, f"{args.out}/base.pt"
     if args.stage in ("trap", "grpo"):
         model, description, info = load_checkpoint(base, args.device)
+        vars(args).update({k: v for k, v in info["flags"].items() if k in PRETRAINING})
         if (description, info["seed"]) != (task.describe(), args.seed):
             raise ValueError(f"{base} is of another task or seed: add --seed {info['seed']}, "
                              "and its --data and --test, if any")
     Path(args.out).mkdir(parents=True, exist_ok=True)
+    args.lock = lock(args.out)
+    begin(args, task)
+    if args.state["finished"]:
+        return task, model
+    for left in Path(args.out).glob("*.[0-9]*.tmp"):    # by a kill in the midst of writing
+        left.unlink()
+    keep(args)
+    for arm in ARMS if not model and not args.state["loops"] else ():
+        Path(args.out, f"{arm}.pt").unlink(missing_ok=True)     # of another base
     def is_mine(row):           # this stage writes it anew
         t = row.get("temperature") if row["stage"] == "base" else None
         return t == "0.6" if args.stage == "trap" else t == "0.0" or row["stage"] == args.arm
     for name in TABLES:         # fails now, if it must; old rows go with the old base
         path = Path(args.out, f"{name}.csv")
         rows = read_csv(path) if model and path.exists() else []
-        write_csv(path, TABLES[name], [row for row in rows if not is_mine(row)])
+        rows = [row for row in rows if not is_mine(row)]
+        write_csv(path, TABLES[name], rows + (args.state["log"] if name == "log" else []))
     return task, model
 
 def run(args, task, model):             # the four acts; -> seconds of each
-    seconds, start = {}, time.time()
+    seconds = args.state["seconds"]
+    def end(act):
+        keep(args)
+        seconds.setdefault(act, args.state["clock"])
     show_task(args, task)
     if args.stage in ("pretrain", "all"):
         model = pretrain(args, task)
-        seconds["pretraining"] = time.time() - start
+        end("pretraining")
     if args.stage in ("trap", "all"):
         trap(args, task, model, "base")
-        seconds["trap"] = time.time() - start
+        end("trap")
     if args.stage in ("grpo", "all"):
         print(f"\n== Act 4: reinforcement learning, {args.arm} ({ARMS[args.arm][3]}) ==")
         before = measure_all(args, task, model, "base", GREEDY, args.problems)
         grpo(args, task, model)
         compare(args, before, measure_all(args, task, model, args.arm, GREEDY, args.problems))
         trap(args, task, model, args.arm)
-        seconds[args.arm] = time.time() - start
+        end(args.arm)
     return dict(zip(seconds, np.diff([0, *seconds.values()]).round(1).tolist()))
 
 def summarize(args, seconds):           # a later stage adds its seconds to the earlier ones'
@@ -375,8 +500,8 @@ def summarize(args, seconds):           # a later stage adds its seconds to the 
     if args.stage in ("trap", "grpo") and path.exists():
         seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
     write_whole(path, json.dumps({
-        "settings": vars(args), "seconds": seconds, "threads": torch.get_num_threads(),
-        "machine": platform.platform(), "python": sys.version, "torch": torch.__version__,
+        "settings": args.state["settings"], "seconds": seconds,
+        "machine": platform.platform(), "python": sys.version,
         "headline": [row for row in read_csv(f"{args.out}/results.csv") if row["k"] == "1"]},
         indent=1).encode())
     try:
@@ -387,20 +512,30 @@ def summarize(args, seconds):           # a later stage adds its seconds to the 
 
 def main(argv=None, task=None):         # task: a data.Task of your own instead of the toy
     parser, args = parse_flags(argv)
+    began, handlers = False, {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        try:
-            check(parser, args)
-            task, model = prepare(args, task)
-        except ValueError as error:     # later on, it would be a mistake of ours
-            parser.error(str(error))
+        check(parser, args)
+        task, model = prepare(args, task)
+        if args.state["finished"]:
+            return print(f"the run in {args.out} is finished")
+        began = True
         seconds = run(args, task, model)
         summarize(args, seconds)
-    except OSError as error:
-        parser.error(str(error))
+        finish(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        if began and isinstance(error, ValueError):     # a mistake of ours
+            raise
+        parser.exit(1 if began else 2, f"{parser.prog}: error: {plain(str(error))}\n")
     except KeyboardInterrupt:
-        files = sorted(path.name for path in Path(args.out).glob("*"))
-        print(f"\nstopped; whole files in {args.out}: " + (", ".join(files) or "none"))
-        sys.exit(130)
+        again = shlex.join([sys.argv[0], *(sys.argv[1:] if argv is None else argv)])
+        print("\nstopped" + f"; go on with: python {again} --resume" * began)
+        sys.exit(128 + (STOP or [signal.SIGINT])[0])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        STOP.clear()
+        if args.lock is not None:
+            os.close(args.lock)
     print(f"\n{sum(seconds.values()):.0f} s in all: {seconds}" +
           "\nThis was --quick: everything ran, its numbers mean little." * args.quick)
     test = f" --data {args.test}" if args.data else ""

@@ -55,7 +55,7 @@ def checkpoint(folder, variant, seed, quick=False):
         size = ["--quick"] if quick else ["--steps", str(steps)]
         try:
             train.main([*size, "--stage", "pretrain", "--device", "cpu", "--seed", str(seed),
-                        "--out", str(path.parent)], task=task)
+                        "--out", str(path.parent), "--resume"], task=task)
         except SystemExit as stop:      # it ends by saying that the steps are not learned: good
             if not path.exists():
                 raise

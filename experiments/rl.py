@@ -7,6 +7,7 @@ temperature, on validation problems (none of them is trained on). Counted are fo
 one a row and state, as the published loops run them but up to end-of-text (`evaluations`), and the
 distinct canvases that really ran (`states`). The seconds are those of training alone."""
 import copy
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,6 +192,9 @@ def train_run(bases, runs, run, quick=False):
                 for r in rows if quick or int(r["step"]) in run.watched]
     model, task, weights = load(bases, run.variant, run.seed, quick)
     folder.mkdir(parents=True, exist_ok=True)
+    holder = train.lock(folder, wait=True)      # another script, side by side, may be making it
+    if path.exists():
+        return train_run(bases, runs, run, quick)
     args, own = settings(run, folder, quick)
     n, rows, model = 16 if quick else 400, [], copy.deepcopy(model)
     spy = Spy(model, task, **own)
@@ -225,6 +229,7 @@ def train_run(bases, runs, run, quick=False):
         row |= {"seconds": log[str(row["step"])]["seconds"],
                 "clipped": log[str(row["step"])]["clipped"]}
     write_csv(path, COLUMNS, rows)
+    holder and os.close(holder)      # (none on Windows)
     return train_run(bases, runs, run, quick)
 
 def unwatched(bases, run, folder, quick=False):     # -> step: seconds; the model is in the folder

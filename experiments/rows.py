@@ -72,11 +72,18 @@ def parse_flags(name, description, argv=None, folder="trap", **more):
         args.seeds = args.seeds[:1]
         if args.csv == parser.get_default("csv"):
             args.csv = f"out/quick-{name}.csv"
+    sys.excepthook = in_one_line
     try:
         Path(args.csv).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(str(error))
     return args
+
+def in_one_line(kind, error, trace):    # a full disk, Ctrl-C
+    if not issubclass(kind, (OSError, KeyboardInterrupt)):
+        return sys.__excepthook__(kind, error, trace)
+    print(f"\nstopped ({kind.__name__} {error}): what is measured is kept, start again to go on",
+          file=sys.stderr)
 
 def key(row):
     return tuple(str(row[name]) for name in KEY)

@@ -29,7 +29,8 @@ import sample
 import train
 from data import Task, Toy, load_task, make_tokenizer
 from grpo import ARMS
-from model import load_checkpoint
+from model import load, load_checkpoint, save
+from tests.kills import Coin
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +39,8 @@ TINY = ["--quick", "--device", "cpu"] + (
     "--steps 3 --batch 4 --width 16 --layers 1 --problems 24 --trap-problems 2 --samples 2 "
     "--grpo-steps 2 --prompts 4 --rollouts 4 --grpo-lr 0.03").split()
 TIMES = ("tokens_per_second", "seconds")
-FILES = {"base.pt", "justgrpo.pt", "log.csv", "results.csv", "measures.csv", "summary.json"}
+FILES = {"base.pt", "justgrpo.pt", "log.csv", "results.csv", "measures.csv", "summary.json",
+         "state.pt"}
 
 
 def run(main, *argv, **kwargs):
@@ -84,14 +86,6 @@ def contents(folder):
 
 def weights(path):
     return load_checkpoint(path)[0].state_dict()
-
-
-class Coin(Toy):
-    """The toy with a reward that any text earns half of the time, an untrained model's too: so
-    there is signal for GRPO, and accuracies are not all zero."""
-
-    def reward(self, text, answer):
-        return float(hashlib.sha256((text + answer).encode()).digest()[0] % 2)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +179,7 @@ def test_the_log_has_a_row_for_every_step_that_matters(story):
 def test_the_summary_says_how_to_do_it_again(story):
     summary = json.loads((story[0] / "summary.json").read_text(encoding="utf-8"))
     assert summary["settings"]["seed"] == 0 and summary["settings"]["width"] == 16
-    assert summary["torch"] == torch.__version__ and summary["threads"] == 1
+    assert summary["settings"]["torch"] == torch.__version__ and summary["settings"]["threads"] == 1
     assert summary["machine"] and summary["python"]
     assert len(summary["seconds"]) >= 3 and all(s >= 0 for s in summary["seconds"].values())
     assert len(summary["headline"]) == 2 * (5 + 7)      # the rows of k = 1
@@ -347,18 +341,25 @@ def test_a_base_that_has_not_learned_its_steps_stops_the_story_unless_quick(tmp_
     assert "error:" in last and "%" in last and "--steps" in last and "\n" not in last
 
 
-def test_an_interrupted_run_names_the_files_it_leaves_and_they_are_whole(tmp_path, monkeypatch):
+def test_an_interrupted_run_says_how_to_go_on_and_its_files_are_whole(story, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
-    monkeypatch.setattr(train, "trap", interrupt)
-    status, out, err = run(train.main, *TINY, "--out", tmp_path)
+    folder = tmp_path / "it's an öut"
+    with no_matplotlib(), monkeypatch.context() as patch:
+        patch.setattr(train, "trap", interrupt)
+        status, out, err = run(train.main, *TINY, "--out", folder, task=Coin())
     assert status == 130 and "Traceback" not in err
-    named = out.strip().splitlines()[-1]
-    assert all(p.name in named for p in tmp_path.iterdir())
-    assert {"base.pt", "log.csv", "measures.csv"} <= {p.name for p in tmp_path.iterdir()}
-    weights(tmp_path / "base.pt")
+    assert {"base.pt", "log.csv", "measures.csv"} <= {p.name for p in folder.iterdir()}
+    weights(folder / "base.pt")
     # No file stands there as a mere placeholder.
-    assert all(p.read_bytes() != b"{}" for p in tmp_path.iterdir())
+    assert all(p.read_bytes() != b"{}" for p in folder.iterdir())
+    command = re.search("stopped; go on with: python (.*)", out.splitlines()[-1]).group(1)
+    with no_matplotlib():
+        status, out, err = run(train.main, *shlex.split(command)[1:], task=Coin())
+    assert status == 0, err
+    for name in ("base.pt", "justgrpo.pt", "results.csv", "measures.csv"):
+        assert (folder / name).read_bytes() == (story[0] / name).read_bytes(), name
+    assert log_without_times(folder) == log_without_times(story[0])
 
 
 def test_one_sample_a_problem_is_enough_for_pass_at_1(tmp_path):
@@ -464,19 +465,19 @@ def test_the_toys_model_answers_questions_from_a_file(checkpoint, tmp_path):
 def damaged(tmp_path, checkpoint):
     """name -> a file that is no checkpoint."""
     good = checkpoint.read_bytes()
-    saved = torch.load(checkpoint, weights_only=True)
+    saved = load(checkpoint)
     files = {"empty": b"", "truncated": good[:len(good) // 2], "text": b"hello\n" * 100,
              "zip": b"PK\x03\x04" + b"\0" * 100}
     for name, data in files.items():
         (tmp_path / f"{name}.pt").write_bytes(data)
     parts = {"foreign": {"state_dict": saved["model"]}, "list": [1, 2, 3],
              "tensor": torch.zeros(3),
-             "version": {**saved, "format": saved["format"].replace("1", "2"), "version": 99},
              "weights": {**saved, "model": {}}, "config": {**saved, "config": {"n_layer": 1}}}
     for name, value in parts.items():
-        torch.save(value, tmp_path / f"{name}.pt")
+        save(tmp_path / f"{name}.pt", value)
+    torch.save(saved, tmp_path / "pickle.pt")
     (tmp_path / "folder.pt").mkdir()
-    return [tmp_path / f"{name}.pt" for name in ("missing", *files, *parts, "folder")]
+    return [tmp_path / f"{name}.pt" for name in ("missing", *files, *parts, "pickle", "folder")]
 
 
 def refused(main, *argv, about="", **kwargs):
