@@ -252,6 +252,7 @@ def load_task(description, test_file=None, config=None):
                 config and ids != (config.vocab_size, config.mask_id, config.eos_id)):
             raise ValueError("another network's")
         task.prompts([task.problem("test", 0)["question"] if task.n_steps else "?"])
+        task.completions([""])
     except Exception as error:
         raise ValueError(f"the checkpoint's task is damaged ({str(error)[:60]!r})") from None
     if test_file:

@@ -202,15 +202,14 @@ def load_checkpoint(path, device="cpu"):
     """-> model in eval mode, task dict, info dict. Raises OSError, or ValueError in one line."""
     def rebuild(saved):
         config, weights = ModelConfig(**saved["config"]), saved["model"]
-        if config.n_layer > len(weights) or config.max_length > 2**14:
-            raise ValueError("it is too large")
-        with torch.device("meta"):      # shapes only: a hostile configuration takes no memory
-            wanted = MaskedDiffusionLM(config).state_dict()
-        if not is_sound(weights) or any(
-                weights[name].shape != wanted[name].shape for name in weights | wanted):
-            raise ValueError("a weight is missing, does not fit, is nan, or beyond all bounds")
+        V, C, H, n = config.vocab_size, config.n_embd, config.n_hidden, config.n_layer
+        size = 2 * V * C + C + n * (4 * C * C + 3 * C * H + 2 * C)
+        if min(V, C, H, n) < 1 or config.max_length > 2**14 or not is_sound(weights) or (
+                size != sum(w.numel() for w in weights.values())):      # before it takes memory
+            raise ValueError("weights are missing, not of this size, nan, or beyond all bounds")
         model = MaskedDiffusionLM(config).eval()
         model.load_state_dict(weights)
-        model(torch.zeros(1, 1, dtype=torch.long))      # it runs
+        if model(torch.zeros(1, min(config.max_length, 64), dtype=torch.long)).isnan().any():
+            raise ValueError("it does not run")
         return model.to(device), dict(saved["task"]), dict(saved["info"])
     return load(path, rebuild, longest=2**22)

@@ -192,7 +192,8 @@ def measure_all(args, task, model, stage, decoders, n_problems, n_samples=1, ks=
                                         *result_rows(stage, decoder, result, args.seed, ks))
             del args.state["loops"][loop]       # its texts may be many
         correct, rows, measures = args.state["done"][loop]
-        out[decoder] = np.array(correct), rows, {m["measure"]: m["value"] for m in measures}
+        out[decoder] = (torch.as_tensor(correct).numpy(), rows,
+                        {m["measure"]: m["value"] for m in measures})
         record(args, "results", rows)
         record(args, "measures", measures)
     return out
@@ -357,9 +358,9 @@ def finish(args):
 def check_finite(args, loop, step, optimizer, model, loss, norm):
     if not math.isfinite(loss + norm) or not is_sound(model.state_dict()):
         raise FloatingPointError(
-            f"loss {loss:g}, gradient {norm:g}, or a weight is no number, in step {step + 1} of "
-            f"{loop}, learning rate {optimizer.param_groups[0]['lr']:g}: start anew with a lower "
-            f"one (the last good state, of step {at(args, loop)}, is in {args.out}/state.pt)")
+            f"no number, or a weight above 1e4, in step {step + 1} of {loop} (loss {loss:g}, "
+            f"gradient {norm:g}, learning rate {optimizer.param_groups[0]['lr']:g}): start anew with"
+            f" a lower one; {args.out}/state.pt is good, of step {at(args, loop)}")
 
 def stop(number, _):    # Ctrl-C, SIGTERM: the step ends first; the second time, at once
     if STOP:
@@ -450,7 +451,8 @@ def prepare(args, task):        # what a user can get wrong, before any work; ->
     model, base = None, f"{args.out}/base.pt"
     if args.stage in ("trap", "grpo"):
         model, description, info = load_checkpoint(base, args.device)
-        vars(args).update({k: v for k, v in info["flags"].items() if k in PRETRAINING})
+        vars(args).update({k: v for k, v in info.get("flags", {}).items()
+                           if k in PRETRAINING})
         if (description, info["seed"]) != (task.describe(), args.seed):
             raise ValueError(f"{base} is of another task or seed: add --seed {info['seed']}, "
                              "and its --data and --test, if any")

@@ -5,8 +5,8 @@
     python tests/kills.py --csv kills.csv   a row for each kill
 
 Half of the kills come from outside, after a random time; half from inside, in a random act, just
-before or after a random one of the calls that sync, rename or remove a file. The network is 16 wide, a coin
-rewards it (so that GRPO moves), and the state is saved every .2 seconds, not every 10."""
+before or after a random one of the calls that sync, rename or remove a file. The network is 16
+wide, a coin rewards it (so that GRPO moves), and the state is saved every .2 seconds, not 10."""
 import argparse
 import csv
 import hashlib
@@ -71,8 +71,8 @@ def child(number, name, flags):
 
 
 def start(out, *flags, number=0, name="kill"):
-    command = [sys.executable, "-u", __file__, "--child", str(number), name, *FLAGS, "--out", str(out)]
-    return subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    command = [sys.executable, "-u", __file__, "--child", number, name, *FLAGS, "--out", out]
+    return subprocess.Popen([*map(str, command), *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -117,7 +117,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tries", type=int, default=30, help="how many runs")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--how", choices=[*SIGNALS, "mixed"], default="kill", help="by which signal")
+    parser.add_argument("--how", choices=[*SIGNALS, "mixed"], default="kill", help="the signal")
     parser.add_argument("--csv", help="write the kills to this file")
     args = parser.parse_args(argv)
     rng, rows = random.Random(args.seed), []
