@@ -51,16 +51,13 @@ TABLES = [table]
 
 def draw(rows, seeds, path):
     """Rollouts in one block."""
-    figure, axes = panels(len(seeds), n_rows=2)
+    figure, axes = panels(len(seeds), n_rows=2, x="k", y="pass@k")
     for line, decoder in zip(axes, DECODERS):
         for axis, seed in zip(line, seeds):
             for model in trained.ONE_BLOCK:
                 row = pick(rows, seed=seed, model=model, decoder=decoder)
                 curve(axis, row, model, style(model))
             axis.set_title(f"{short(decoder)}, T = 0.6, seed {seed}", fontsize=9)
-        line[0].set_ylabel("pass@k")
-    for axis in axes[-1]:
-        axis.set_xlabel("k")
     axes[0][0].legend(fontsize=6)
     save(figure, path)
 

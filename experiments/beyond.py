@@ -69,7 +69,7 @@ TABLES = [table]
 
 def draw(rows, seeds, path):
     """Means of the seeds. Rollouts in one block."""
-    figure, axes = panels(len(DECODERS), width=4, height=3.4)
+    figure, axes = panels(len(DECODERS), width=4, height=3.4, y="accuracy, mean of seeds")
     for axis, decoder in zip(axes, DECODERS):
         for model in trained.ONE_BLOCK:
             y = [np.mean([correct(pick(rows, seed=s, model=model, set=name,
@@ -78,7 +78,6 @@ def draw(rows, seeds, path):
                       **STYLES[style(model)])
         axis.set_xticks(range(len(SETS)), [n.replace(" ", "\n") for n in SETS], fontsize=6)
         axis.set_title(f"greedy, {decoder}", fontsize=9)
-    axes[0].set_ylabel("accuracy, mean of seeds")
     axes[0].legend(fontsize=6)
     save(figure, path)
 

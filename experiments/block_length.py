@@ -39,7 +39,7 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    figure, axes = panels(len(seeds), n_rows=2)
+    figure, axes = panels(len(seeds), n_rows=2, x="block length", y="pass@k")
     for row, order in zip(axes, (LCR, TPP)):
         for axis, seed in zip(row, seeds):
             for i, k in enumerate(ks_of(rows, TABLE_KS)):
@@ -47,10 +47,7 @@ def draw(rows, seeds, path):
                 line(axis, range(6), [bootstrap(solved(r, k)) for r in mine], f"k = {k}", i)
             axis.set_xticks(range(6), [str(b or "22") for b in BLOCK_LENGTHS])
             axis.set_title(f"{short(order.order)}, seed {seed}")
-        row[0].set_ylabel("pass@k")
     axes[0][0].legend(fontsize=7)
-    for axis in axes[1]:
-        axis.set_xlabel("block length")
     save(figure, path)
 
 if __name__ == "__main__":

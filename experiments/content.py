@@ -112,8 +112,9 @@ SHOWN = {"length": "tokens written", "no_steps": "share of answer-only texts",
 def draw(rows, seeds, path):
     """train.py's learning rate. Left, rollouts in one block; right, in blocks of 8."""
     sides = [[*ARMS], ["justgrpo", "rejection", *IN_BLOCKS]]
-    figure, axes = panels(2 * len(seeds), n_rows=len(SHOWN), width=2.7, height=2.3)
-    for line, (column, label) in zip(axes, SHOWN.items()):
+    figure, axes = panels(2 * len(seeds), n_rows=len(SHOWN), width=2.7, height=2.3, x="step",
+                          y=list(SHOWN.values()), fontsize=8)
+    for line, column in zip(axes, SHOWN):
         for i, axis in enumerate(line):
             seed = seeds[i % len(seeds)]
             for name in sides[i // len(seeds)]:
@@ -121,9 +122,6 @@ def draw(rows, seeds, path):
                 axis.plot([int(r["step"]) for r in one], [number(r, column) for r in one],
                           label=name, markersize=3, linewidth=1, **STYLES[style(name)])
             axis.set_title(f"base {seed}" + ", blocks of 8" * (i >= len(seeds)), fontsize=8)
-        line[0].set_ylabel(label, fontsize=8)
-    for axis in axes[-1]:
-        axis.set_xlabel("step", fontsize=8)
     figure.tight_layout()
     for axis in (axes[-1][0], axes[-1][len(seeds)]):
         axis.legend(fontsize=7, ncol=5, loc="upper left", bbox_to_anchor=(0, -0.25))

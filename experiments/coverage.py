@@ -48,17 +48,15 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    figure, axes = panels(len(seeds), n_rows=2)
-    for row, (column, what) in zip(axes, WHAT.items()):
+    figure, axes = panels(len(seeds), n_rows=2, x="k",
+                          y=[f"{what} within k" for what in WHAT.values()])
+    for row, column in zip(axes, WHAT):
         for axis, seed in zip(row, seeds):
             for i, decoder in enumerate(FOUR):
                 mine = pick(rows, variant="hard", arm=decoder, seed=seed)
                 curve(axis, mine, short(str(decoder)), i, column)
             axis.set_title(f"harder task, seed {seed}")
-        row[0].set_ylabel(f"{what} within k")
     axes[0][0].legend(fontsize=7)
-    for axis in axes[1]:
-        axis.set_xlabel("k")
     save(figure, path)
 
 if __name__ == "__main__":

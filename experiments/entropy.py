@@ -143,7 +143,8 @@ TABLES = [functools.partial(table, *part) for part in (
     ("share of texts", [(name, text, "share") for name, text in TEXTS.items()]))]
 
 def draw(rows, seeds, path):
-    figure, axes = panels(len(ARMS), width=3.4, height=3.4)
+    figure, axes = panels(len(ARMS), width=3.4, height=3.4, x="position",
+                          y="rank: the step of its commit")
     for axis, decoder in zip(axes, ARMS):
         mine = [r for r in rows if (r["seed"], r["arm"], r["table"]) == (
             str(seeds[0]), str(decoder), "place")]
@@ -153,8 +154,6 @@ def draw(rows, seeds, path):
                             c=[float(r["value"]) for r in mine], cmap="Greys", vmin=-0.15,
                             vmax=0.7, edgecolors="black", linewidths=0.4)
         axis.set_title(f"{short(str(decoder))}, seed {seeds[0]}", fontsize=9)
-        axis.set_xlabel("position")
-    axes[0].set_ylabel("rank: the step of its commit")
     figure.colorbar(dots, ax=list(axes), label="entropy at commit, nats", pad=0.01)
     save(figure, path, tight=False)
 

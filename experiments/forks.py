@@ -49,7 +49,8 @@ TABLES = [table]
 def draw(rows, seeds, path):
     """The gap against the forks' entropy in all, per text position."""
     ks = ks_of(rows, (1, 64))
-    figure, axes = panels(3, n_rows=len(ks))
+    figure, axes = panels(3, n_rows=len(ks), y="left to right's lead in pass@k",
+                          x="entropy at forks x their share of the text, nats")
     for row, k in zip(axes, ks):
         for axis, decoder in zip(row, FOUR[1:]):
             for variant, seed in models(seeds):
@@ -65,9 +66,6 @@ def draw(rows, seeds, path):
                               label=f"{task.direct:g} direct, {steps} steps")
             axis.axhline(0, color="gray", linewidth=0.6)
             axis.set_title(f"lead over {short(str(decoder))} at k = {k}", fontsize=9)
-        row[0].set_ylabel("left to right's lead in pass@k")
-    for axis in axes[-1]:
-        axis.set_xlabel("entropy at forks x their share of the text, nats")
     labels = {label: handle for handle, label in zip(*axes[0][0].get_legend_handles_labels())}
     axes[0][0].legend(labels.values(), labels, fontsize=6, loc="upper left")
     save(figure, path)

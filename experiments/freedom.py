@@ -52,7 +52,8 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    figure, axes = panels(len(RATES), width=3.4, height=3)
+    figure, axes = panels(len(RATES), width=3.4, height=3, x="block length of the rollouts",
+                          y="greedy accuracy after RL,\nmean of three decoders")
     for axis, rate in zip(axes, RATES):
         for i, seed in enumerate(seeds):
             y = [curves.mean(last(rows, length, rate, [seed])[0]) for length in BLOCK_LENGTHS]
@@ -60,9 +61,7 @@ def draw(rows, seeds, path):
             before = curves.mean(rl.of(rows, of_length(1, seed))[0])
             axis.axhline(before, color=STYLES[i]["color"], linewidth=0.6, linestyle=":")
         axis.set_xticks(range(len(BLOCK_LENGTHS)), BLOCK_LENGTHS)
-        axis.set_xlabel("block length of the rollouts")
         axis.set_title(f"learning rate {lr(rate)}; dotted: before", fontsize=8)
-    axes[0].set_ylabel("greedy accuracy after RL,\nmean of three decoders")
     axes[0].legend(fontsize=7)
     save(figure, path)
 

@@ -83,7 +83,8 @@ TABLES = [table, budget_table]
 def draw(rows, seeds, path):
     """Above, rollouts in one block; below, in blocks of 8. The base and justgrpo in both."""
     groups = [trained.LONGER, *list(ARMS)[1:]], ["rejection", *IN_BLOCKS]
-    figure, axes = panels(len(seeds), n_rows=2, width=4.4, height=3.4)
+    figure, axes = panels(len(seeds), n_rows=2, width=4.4, height=3.4, y="greedy accuracy",
+                          x="forward evaluations a text")
     for column, seed in zip(zip(*axes), seeds):
         for axis, group in zip(column, ([trained.BASE, "justgrpo", *g] for g in groups)):
             for model in group:
@@ -94,10 +95,7 @@ def draw(rows, seeds, path):
                 axis.plot(x, np.maximum.accumulate(y), label=model, linewidth=1.1, markersize=2.5,
                           **STYLES[style(model)])
             axis.set_title(f"the best of all parallel decoders, seed {seed}", fontsize=8)
-    for axis in axes[-1]:
-        axis.set_xlabel("forward evaluations a text")
     for row in axes:
-        row[0].set_ylabel("greedy accuracy")
         row[0].legend(fontsize=6)
     save(figure, path)
 

@@ -44,17 +44,14 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    figure, axes = panels(len(seeds), n_rows=2)
+    figure, axes = panels(len(seeds), n_rows=2, x="k", y="pass@k")
     for row, arms in zip(axes, ([*FOUR, RANDOM], [LTR, *OTHERS, FORK])):
         for axis, seed in zip(row, seeds):
             for decoder in arms:
                 mine = pick(rows, arm=decoder, seed=seed)
                 curve(axis, mine, short(str(decoder)), ARMS.index(decoder))
             axis.set_title(f"seed {seed}")
-        row[0].set_ylabel("pass@k")
         row[0].legend(fontsize=7, loc="lower right")
-    for axis in axes[-1]:
-        axis.set_xlabel("k")
     save(figure, path)
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def parts_table(rows, seeds):
 TABLES = [rate_table, parts_table]
 
 def draw(rows, seeds, path):
-    figure, axes = panels(len(seeds), n_rows=3)
+    figure, axes = panels(len(seeds), n_rows=3, x="k", y="pass@k")
     for *tops, bottom, seed in zip(*axes, seeds):
         for axis, target in zip(tops, ("LCR", "left to right")):
             for i, name in enumerate(ORDERS):
@@ -161,11 +161,8 @@ def draw(rows, seeds, path):
         for i, arm in enumerate([str(LTR), LAW, FRESH, REPLAY, str(LCR)]):
             curve(bottom, pick(rows, arm=arm, seed=seed), short(arm), i)
         bottom.set_title(f"places and draws exchanged, T = 0.6, seed {seed}", fontsize=9)
-        bottom.set_xlabel("k")
         for axis in (*tops, bottom):
             axis.legend(fontsize=7, loc="lower right")
-    for row in axes:
-        row[0].set_ylabel("pass@k")
     save(figure, path)
 
 if __name__ == "__main__":

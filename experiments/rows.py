@@ -224,10 +224,16 @@ def curve(axis, row, label, style, column="correct", mean=bootstrap):
     line(axis, ks, [mean(solved(row, k, column)) for k in ks], label, style)
     axis.set_xscale("log", base=2)
 
-def panels(n, width=4.2, height=3.6, n_rows=None, sharey="row"):    # axes: (n,) or (n_rows, n)
+def panels(n, width=4.2, height=3.6, n_rows=None, sharey="row", x="", y="", fontsize=None):
+    """-> figure, axes: (n,) or (n_rows, n). x: label below the last row; y: left of each row, one
+    for all of them or a list."""
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(n_rows or 1, n, figsize=(width * n, height * (n_rows or 1)),
                                    squeeze=False, sharey=sharey)
+    for axis in axes[-1]:
+        axis.set_xlabel(x, fontsize=fontsize)
+    for axis, label in zip(axes[:, 0], np.broadcast_to(y, len(axes))):
+        axis.set_ylabel(label, fontsize=fontsize)
     return figure, axes if n_rows else axes[0]
 
 def save(figure, path, tight=True):

@@ -92,7 +92,7 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    figure, axes = panels(2, width=5, height=3.6)
+    figure, axes = panels(2, width=5, height=3.6, x="share of masked tokens", y="nats")
     for axis, name, title in zip(axes, ("nll", "mix_nll"), ("texts with every step",
                                                             "texts as in pretraining")):
         for model in trained.ONE_BLOCK:
@@ -101,9 +101,7 @@ def draw(rows, seeds, path):
             axis.plot(RATES, y, label=model, linewidth=1.1, markersize=3,
                       **STYLES[style(model)])
         axis.set_yscale("log")
-        axis.set_xlabel("share of masked tokens")
         axis.set_title(f"{title}: NLL a masked token, mean of seeds", fontsize=8)
-    axes[0].set_ylabel("nats")
     axes[0].legend(fontsize=6)
     save(figure, path)
 

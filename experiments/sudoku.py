@@ -58,14 +58,12 @@ def table(rows, seeds):
 TABLES = [table]
 
 def draw(rows, seeds, path):
-    figure, axes = panels(len(seeds))
+    figure, axes = panels(len(seeds), x="k", y="pass@k")
     for axis, seed in zip(axes, seeds):
         for i, decoder in enumerate(ARMS):
             mine = pick(rows, arm=decoder, seed=seed, temperature=0.6)
             curve(axis, mine, short(str(decoder)), i, mean=by_grid)
-        axis.set_xlabel("k")
         axis.set_title(f"4x4 Sudoku, T = 0.6, seed {seed}", fontsize=9)
-    axes[0].set_ylabel("pass@k")
     axes[0].legend(fontsize=7, loc="lower right")
     save(figure, path)
 
