@@ -21,15 +21,13 @@ COLUMNS = ["seed", "model", "decoder", "n_problems", "n_samples", "nfe", "n_forw
            "distinct", "entropy_fork", "correct", "derived"]
 TABLE_KS = 1, 8, 64, 256
 
-def how(args):
-    def measure(cell):
-        model, task = trained.load(args, cell["model"], cell["seed"])
-        n_problems, n_samples = (16, 16) if args.quick else (200, 256)
-        problems = task.held_out("test", n_problems)
-        result = evaluate(model, task, problems, DECODERS[cell["decoder"]], n_samples)
-        row = {"n_problems": n_problems, "n_samples": n_samples, **numbers(task, problems, result)}
-        return {k: v for k, v in row.items() if k in COLUMNS}
-    return measure
+def how(args, cell):
+    model, task = trained.load(args, cell["model"], cell["seed"])
+    n_problems, n_samples = (16, 16) if args.quick else (200, 256)
+    problems = task.held_out("test", n_problems)
+    result = evaluate(model, task, problems, DECODERS[cell["decoder"]], n_samples)
+    row = {"n_problems": n_problems, "n_samples": n_samples, **numbers(task, problems, result)}
+    return {k: v for k, v in row.items() if k in COLUMNS}
 
 def table(rows, seeds):
     """pass@k, and its change from the base."""

@@ -41,18 +41,16 @@ COLUMNS = ["seed", "model", "set", "decoder", "nfe", "every_step", "right_steps"
 def steps_right(text, steps):       # how many, before the first that is not as it should be
     return max(n for n in range(len(steps)) if n == 0 or text.startswith("".join(steps[:n + 1])))
 
-def how(args):
-    def measure(cell):
-        model, _ = trained.load(args, cell["model"], cell["seed"])
-        task = SETS[cell["set"]]
-        problems = task.held_out("test", 16 if args.quick else 400)
-        result = evaluate(model, task, problems, DECODERS[cell["decoder"]])
-        texts = [text for [text] in result["texts"]]
-        return {"nfe": round(result["nfe"], 3), "correct": bits(result["correct"][:, 0]),
-                "every_step": np.mean([text.count("->") == task.n_steps for text in texts]),
-                "right_steps": np.mean([steps_right(t, p["steps"])
-                                        for t, p in zip(texts, problems)])}
-    return measure
+def how(args, cell):
+    model, _ = trained.load(args, cell["model"], cell["seed"])
+    task = SETS[cell["set"]]
+    problems = task.held_out("test", 16 if args.quick else 400)
+    result = evaluate(model, task, problems, DECODERS[cell["decoder"]])
+    texts = [text for [text] in result["texts"]]
+    return {"nfe": round(result["nfe"], 3), "correct": bits(result["correct"][:, 0]),
+            "every_step": np.mean([text.count("->") == task.n_steps for text in texts]),
+            "right_steps": np.mean([steps_right(t, p["steps"])
+                                    for t, p in zip(texts, problems)])}
 
 def table(rows, seeds):
     out = []

@@ -46,21 +46,19 @@ def calculate(model, task, n):
     return {"values": full[:, values].sum(1), "jump": short[:, 1],
             "answer": full[:, task.fork_position(task.n_steps) + 1]}
 
-def how(args):
-    def measure(cell):
-        name = variant(cell["direct"], cell["steps"])
-        first, *_, last = rl.train_run(args.bases, args.runs, Run(
-            "justgrpo", cell["seed"], "", name, watched=(0, 60)), args.quick)
-        path = bases.checkpoint(args.bases, name, cell["seed"], args.quick)
-        probe = [float(r["value"]) for r in read_csv(path.parent / "measures.csv")
-                 if r["measure"].startswith("next_value")]
-        model, task, _ = bases.load(args.bases, name, cell["seed"], args.quick)
-        found = calculate(model, task, 16 if args.quick else 400)
-        return {"base": first["base"], "next_value": round(np.mean(probe), 4),
-                **{k: round(float(v.exp().mean()), 4) for k, v in found.items()},
-                **{f"{k}_before": first[k] for k in AFTER},
-                **{f"{k}_after": last[k] for k in AFTER}}
-    return measure
+def how(args, cell):
+    name = variant(cell["direct"], cell["steps"])
+    first, *_, last = rl.train_run(args.bases, args.runs, Run(
+        "justgrpo", cell["seed"], "", name, watched=(0, 60)), args.quick)
+    path = bases.checkpoint(args.bases, name, cell["seed"], args.quick)
+    probe = [float(r["value"]) for r in read_csv(path.parent / "measures.csv")
+             if r["measure"].startswith("next_value")]
+    model, task, _ = bases.load(args.bases, name, cell["seed"], args.quick)
+    found = calculate(model, task, 16 if args.quick else 400)
+    return {"base": first["base"], "next_value": round(np.mean(probe), 4),
+            **{k: round(float(v.exp().mean()), 4) for k, v in found.items()},
+            **{f"{k}_before": first[k] for k in AFTER},
+            **{f"{k}_after": last[k] for k in AFTER}}
 
 LUCK = 1 / 13       # the toy's answers are 0 to 12
 
@@ -130,7 +128,7 @@ def draw(rows, seeds, path):
 def main():
     args = rl.parse_flags("edge", "JustGRPO from bases of all strengths.")
     cells = [dict(direct=d, steps=n, seed=s) for d in DIRECT for n in STEPS for s in args.seeds]
-    report(args, rl.gather(args, COLUMNS, cells, how(args)), TABLES, draw)
+    report(args, rl.gather(args, COLUMNS, cells, lambda cell: how(args, cell)), TABLES, draw)
 
 if __name__ == "__main__":
     main()

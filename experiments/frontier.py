@@ -29,15 +29,13 @@ LTR, LCR, THRESHOLD, BOUND = (str(Decoder(*d)) for d in (
     ("top_probability", "entropy_bound")))      # greedy, top_probability is confidence
 COLUMNS = ["seed", "model", "decoder", "nfe", "tokens_per_evaluation", "n_problems", "correct"]
 
-def how(args):
-    def measure(cell):
-        model, task = trained.load(args, cell["model"], cell["seed"])
-        problems = task.held_out("test", 16 if args.quick else 400)
-        result = evaluate(model, task, problems, DECODERS[cell["decoder"]])
-        tokens, nfe = (part.sum() for part in result["measures"]["tokens_per_evaluation"])
-        return {"nfe": round(result["nfe"], 3), "tokens_per_evaluation": round(tokens / nfe, 3),
-                "n_problems": len(problems), "correct": bits(result["correct"][:, 0])}
-    return measure
+def how(args, cell):
+    model, task = trained.load(args, cell["model"], cell["seed"])
+    problems = task.held_out("test", 16 if args.quick else 400)
+    result = evaluate(model, task, problems, DECODERS[cell["decoder"]])
+    tokens, nfe = (part.sum() for part in result["measures"]["tokens_per_evaluation"])
+    return {"nfe": round(result["nfe"], 3), "tokens_per_evaluation": round(tokens / nfe, 3),
+            "n_problems": len(problems), "correct": bits(result["correct"][:, 0])}
 
 def correct(row):       # (Q,) of 0/1
     return from_bits(row["correct"])

@@ -73,15 +73,14 @@ def measure(model, task, n, before=None):
     return row | {"left_to_right_logp": float(forward.mean()), "random_logp": float(logp.mean()),
                   "order_spread": float(logp.std(0).mean())}, half
 
-def how(args):
-    n, bases = 16 if args.quick else 400, {}
-    def one(cell):
-        seed = cell["seed"]
-        if seed not in bases:
-            _, bases[seed] = measure(*trained.load(args, trained.BASE, seed), n)
-        row, _ = measure(*trained.load(args, cell["model"], seed), n, bases[seed])
-        return {k: round(v, 4) for k, v in row.items()}
-    return one
+BASES = {}      # seed: what `measure` gives besides the columns
+
+def how(args, cell):
+    n, seed = 16 if args.quick else 400, cell["seed"]
+    if seed not in BASES:
+        _, BASES[seed] = measure(*trained.load(args, trained.BASE, seed), n)
+    row, _ = measure(*trained.load(args, cell["model"], seed), n, BASES[seed])
+    return {k: round(v, 4) for k, v in row.items()}
 
 def table(rows, seeds):
     names = ["nll_0.15", "nll_0.5", "nll_0.9", "mix_nll_0.5", "mix_change_value", "infill_logp",

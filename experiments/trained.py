@@ -35,6 +35,8 @@ def loaded(folder, runs, quick, name, seed):
     return rl.trained(folder, runs, run, quick)
 
 def run(name, description, columns, how, tables, draw, **more):
-    """An experiment on these models: measure what is missing, print its tables, draw its figure."""
+    """An experiment on these models: measure what is missing, how(args, cell) -> columns, print its
+    tables, draw its figure."""
     args = rl.parse_flags(name, description)
-    report(args, rl.gather(args, columns, cells(args.seeds, **more), how(args)), tables, draw)
+    rows = rl.gather(args, columns, cells(args.seeds, **more), lambda cell: how(args, cell))
+    report(args, rows, tables, draw)
