@@ -1,12 +1,8 @@
 """4x4 Sudoku, a task as data.py's: for experiments/sudoku.py."""
 import functools
 import random
-import sys
 import zlib
 from itertools import permutations, product
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data import Task, make_tokenizer
 

@@ -8,12 +8,9 @@ one a row and state, as the published loops run them but up to end-of-text (`eva
 distinct canvases that really ran (`states`). The seconds are those of training alone."""
 import copy
 import os
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import grpo
 import numpy as np
@@ -104,14 +101,12 @@ class Spy:
     def __enter__(self):
         names = "generate", "asked", "grpo_loss", "log_prob_table", "diffusion_loss"
         self.real = {name: getattr(train, name) for name in names}
-        self.patches = [patch.object(train, name, getattr(self, name)) for name in names]
-        for p in self.patches:
-            p.start()
+        self.patch = patch.multiple(train, **{name: getattr(self, name) for name in names})
+        self.patch.start()
         return self
     def __exit__(self, *_):
         self.hook.remove()
-        for p in self.patches:
-            p.stop()
+        self.patch.stop()
 
 def states_a_row(rank, scale):      # of a row, as many states as its terms have different ranks
     row, place = (scale > 0).nonzero(as_tuple=True)
