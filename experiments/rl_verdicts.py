@@ -22,12 +22,12 @@ from experiments import (after, beyond, content, curves, edge, erosion, fast, fr
                          knobs, rl, still, trained)
 from experiments.bases import SEEDS
 from experiments.rows import ASSETS, LCR, LTR, lead, solved, spearman
-from experiments.tables import ROOT, fill, markdown, pick
+from experiments.tables import README, markdown, pick, publish
 from experiments.verdicts import (CALLED, FALLBACK, KIND, PAGE, PAPER, REJECTION, above, claim,
                                   span, under, verdict_table, within)
 from grpo import ARMS
 
-FOLDER, README = ASSETS.parent / "rl", ROOT / "README.md"
+FOLDER = ASSETS.parent / "rl"
 US, SEEN = "us, before the runs", "us (seen in the rows)"
 WHOSE = {trained.LONGER: "a reviewer's first question", "rejection": "a reviewer's first question",
          "random": f"{PAPER}, table 5", "one_step": f"{PAPER}, table 2 (d1)",
@@ -530,10 +530,4 @@ def page_headlines():
         f"{span(knob(fork[0], 'all_steps'))}"]
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables()), encoding="utf-8")
-        README.write_text(fill(README.read_text(encoding="utf-8"), readme_tables()),
-                          encoding="utf-8")
-    else:
-        print("\n\n".join([*tables().values(), *readme_tables().values(), *headlines(),
-                           *page_headlines()]))
+    publish({PAGE: tables(), README: readme_tables()}, [*headlines(), *page_headlines()])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 KS = "1", "2", "4", "8", "16", "32"
 ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 sys.path.insert(0, str(ROOT))       # the decoders and their names are train.py's
 from eval_gsm8k import read_csv  # noqa: E402
 from train import GREEDY, TRAP, overtakes  # noqa: E402
@@ -186,18 +187,24 @@ def all_tables():
             "ideas": bench_table("each idea alone", read_csv(ROOT / "assets" / "ideas.csv"))}
 
 
-def fill(text, tables=None):
-    """A page's text with every table between <!-- NAME --> and <!-- /NAME --> made anew; README's,
-    unless other tables are given."""
-    for key, table in (tables or all_tables()).items():
+def fill(text, tables):
+    """A page's text with these tables between their <!-- NAME --> and <!-- /NAME --> made anew."""
+    for key, table in tables.items():
         text = re.sub(rf"(<!-- {key} -->\n).*?(<!-- /{key} -->)",
                       lambda m: m.group(1) + "\n" + table + "\n\n" + m.group(2), text, flags=re.S)
     return text
 
 
-if __name__ == "__main__":
-    readme = ROOT / "README.md"
+def publish(tables_of, phrases=()):
+    """Put tables into their pages with --write, tables_of: page -> its tables; else print them, and
+    the phrases that are to stand in the prose."""
     if "--write" in sys.argv[1:]:
-        readme.write_text(fill(readme.read_text(encoding="utf-8")), encoding="utf-8")
+        for page, tables in tables_of.items():
+            page.write_text(fill(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
     else:
-        print("\n\n".join(all_tables().values()))
+        print("\n\n".join([*(t for tables in tables_of.values() for t in tables.values()),
+                           *phrases]))
+
+
+if __name__ == "__main__":
+    publish({README: all_tables()})

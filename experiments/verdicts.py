@@ -20,7 +20,7 @@ from experiments import (block_length, coverage, entropy, forks, pass_at_k, rebu
                          temperature)
 from experiments.bases import SEEDS
 from experiments.rows import ASSETS, BLOCKS, LCR, LTR, TPP, mcnemar, solved, spearman
-from experiments.tables import fill, markdown, pick
+from experiments.tables import markdown, pick, publish
 
 KIND = {"correct": "pass", "derived": "derivations"}
 COUNTS = (1, "correct"), (64, "correct"), (64, "derived")
@@ -355,7 +355,4 @@ def tables():
     return found
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables()), encoding="utf-8")
-    else:
-        print("\n\n".join([*tables().values(), *headlines(), *page_headlines()]))
+    publish({PAGE: tables()}, [*headlines(), *page_headlines()])
