@@ -29,18 +29,12 @@ def runs(seeds):
     return [of_length(length, seed, rate) for rate in RATES for length in BLOCK_LENGTHS
             for seed in seeds]
 
-def last(rows, length, rate, seeds):
-    return curves.last(rows, length, rate, seeds, of_length)
-
-def best(rows, length, seeds):
-    return curves.best(rows, length, seeds, of_length)
-
 def table(rows, seeds):
     out = []
     for length in BLOCK_LENGTHS:
-        rate = best(rows, length, seeds)
+        rate = curves.best(rows, length, seeds, of_length)
         first = [rl.of(rows, of_length(length, seed))[0] for seed in seeds]
-        mine = last(rows, length, rate, seeds)
+        mine = curves.last(rows, length, rate, seeds, of_length)
         out.append([length, lr(rate), curves.trained_well(rows, length, seeds, of_length),
                     *(each(r[d] for r in mine) for d in DECODERS),
                     *(each((r[c] for r in rows_), "{:.2f}") for rows_, c in (
@@ -56,7 +50,8 @@ def draw(rows, seeds, path):
                           y="greedy accuracy after RL,\nmean of three decoders")
     for axis, rate in zip(axes, RATES):
         for i, seed in enumerate(seeds):
-            y = [curves.mean(last(rows, length, rate, [seed])[0]) for length in BLOCK_LENGTHS]
+            y = [curves.mean(rl.of(rows, of_length(length, seed, rate))[-1])
+                 for length in BLOCK_LENGTHS]
             axis.plot(range(len(y)), y, label=f"base {seed}", markersize=4, **STYLES[i])
             before = curves.mean(rl.of(rows, of_length(1, seed))[0])
             axis.axhline(before, color=STYLES[i]["color"], linewidth=0.6, linestyle=":")

@@ -167,13 +167,14 @@ def learned(seed):  # on the harder task: which arms that had some such rollouts
 def by_block():
     def falls(rate_of):     # rank correlation of length and accuracy, the accuracies drawn again
         for seed in SEEDS:
-            p = np.array([curves.mean(freedom.last(load("freedom"), length, rate_of(length),
-                                                   [seed])[0]) for length in lengths])
+            runs = (freedom.of_length(length, seed, rate_of(length)) for length in lengths)
+            p = np.array([curves.mean(rl.of(load("freedom"), run)[-1]) for run in runs])
             draws = np.random.default_rng(0).binomial(400, p, size=(1000, len(p)))
             yield ranked(lengths, p, ((lengths, draw) for draw in draws))
     lengths = freedom.BLOCK_LENGTHS
     for what, rate_of in (
-            ("at the best rates", lambda length: freedom.best(load("freedom"), length, SEEDS)),
+            ("at the best rates", lambda length: curves.best(load("freedom"), length, SEEDS,
+                                                             freedom.of_length)),
             ("at 1.5e-5 (seen in the rows)", lambda length: curves.RATES[0])):
         yield claim("the longer the blocks of the rollouts, the less RL learns", PAPER, "rank "
                     f"correlation of the block length and the accuracy ({MEAN}), 6 lengths, {what}",
