@@ -77,13 +77,11 @@ def main(argv=None):
     parser.add_argument("--seeds", nargs="+", type=int, help="of these seeds")
     parser.add_argument("--csv", help="write the probes of all bases that are there to this file")
     args = parser.parse_args(argv)
-    for variant, (_, _, seeds) in VARIANTS.items():
-        for seed in seeds:
-            if variant in (args.only or VARIANTS) and seed in (args.seeds or seeds):
-                checkpoint(args.bases, variant, seed)
     rows = []
     for variant, (_, steps, seeds) in VARIANTS.items():
         for seed in seeds:
+            if variant in (args.only or VARIANTS) and seed in (args.seeds or seeds):
+                checkpoint(args.bases, variant, seed)
             folder = Path(args.bases, f"{variant}-{seed}")
             if (folder / "base.pt").exists():
                 rows.append({"variant": variant, "seed": seed, "steps": steps, "base": load(
