@@ -35,9 +35,6 @@ WHOSE = {trained.LONGER: "a reviewer's first question", "rejection": "a reviewer
          "confidence_exact": US, "mismatch": f"{PAPER} (not measured there)",
          "top_probability": REJECTION, "fork": FALLBACK}
 THREE = frontier.LTR, frontier.LCR, frontier.THRESHOLD
-EXPERIMENTS = {"curves": curves, "content": content, "freedom": freedom, "frontier": frontier,
-               "still": still, "after": after, "erosion": erosion, "edge": edge, "fast": fast,
-               "beyond": beyond, "knobs": knobs}
 
 @functools.cache
 def load(name):
@@ -84,6 +81,14 @@ K1, K4 = [str(frontier.Decoder("top_probability", "k", n)) for n in (1, 4)]
 WHEN = {1: "5 steps", -1: "60 steps"}     # by the place of its row among a run's
 MEAN = "mean of three greedy decoders (left to right, LCR, threshold .9)"
 
+OTHERS = [name for name in curves.CONTENDERS if name != "justgrpo"]
+
+def plain_runs(name):   # of an arm at train.py's rate, by seed
+    return [rl.of(load("curves"), curves.contender(name, s)) for s in SEEDS]
+
+def early(name):        # after five steps of these, left to right
+    return [float(run[1]["left_to_right"]) for run in plain_runs(name)]
+
 def by_arm():
     for name in [trained.LONGER, *curves.CONTENDERS]:
         arm = name.split(",")[0]
@@ -93,13 +98,10 @@ def by_arm():
         elif arm != "justgrpo":
             yield claim(f"left to right trains better than {name}", WHOSE[arm],
                         f"justgrpo - {name}, {MEAN}", leads("justgrpo", name), "above 0")
-    found = []
-    for seed in SEEDS:
-        first = {name: rl.of(load("curves"), curves.contender(name, seed))[1]["left_to_right"]
-                 for name in curves.CONTENDERS}
-        found.append(apart(first.pop("justgrpo"), max(first.values(), key=float)))
+    best_other = map(max, zip(*map(early, OTHERS)))
     yield claim("left to right is the fastest (not foreseen: seen in the rows)", "us", "justgrpo - "
-                "the best other arm, greedy left to right after 5 steps at 5e-5", found, "above 0")
+                "the best other arm, greedy left to right after 5 steps at 5e-5",
+                list(map(apart, early("justgrpo"), best_other)), "above 0")
 
 def by_content():
     for a, b, text, whose in (
@@ -117,36 +119,32 @@ def by_content():
                     "share of such rollouts after training",
                     [share(r["all_steps"], 64) for r in last],
                     "below .05 (interval as of 64 texts)")
-    for what, run_of in (
-            ("at 5e-5 (seen in the rows)",
-             lambda name, seed: rl.of(load("curves"), curves.contender(name, seed))),
-            ("the harder task (written down before)", harder)):
-        runs = [[run_of(name, seed) for name in content.FAST] for seed in SEEDS]
-        found = [correlation([(content.push(one[0]), rl.number(one[1], "all_steps"))
-                              for one in mine]) for mine in runs]
+    for what, runs_of in (("at 5e-5 (seen in the rows)", plain_runs),
+                          ("the harder task (written down before)", harder)):
+        found = [correlation([(content.push(run[0]), rl.number(run[1], "all_steps"))
+                              for run in runs]) for runs in zip(*map(runs_of, content.FAST))]
         yield claim("the share of rollouts with every step, times by how much they are right more "
                     "often, says how fast an arm learns to write", US, f"{what}: rank correlation "
                     f"over {len(content.FAST)} arms of that product before training with the share "
                     "after 5 steps", found, "above 0")
 
 @functools.cache
-def harder(name, seed):     # rows of a run of content.py's harder task
-    return rl.of(load("content"), content.hard(name, seed))
+def harder(name):       # of content.py's harder task: an arm's runs, by seed
+    return [rl.of(load("content"), content.hard(name, s)) for s in SEEDS]
 
 def by_harder_task():
     for block in ("", ", blocks of 8"):
-        a, b = ([harder(arm + block, s) for s in SEEDS] for arm in ("confidence_exact",
-                                                                    "confidence"))
+        a, b = (harder(arm + block) for arm in ("confidence_exact", "confidence"))
         yield claim("confidence fails for want of its choice of place", SEEN, "the harder task: "
                     f"confidence_exact - confidence{block or ', one block'}, {MEAN}",
                     paired(a, b, -1), "above 0")
     rivals = [name for name in content.FAST if ARMS[name.split(",")[0]][0] == "confidence"]
-    best = [max((harder(name, s) for name in rivals), key=lambda run: three_of(run[-1]).mean())
-            for s in SEEDS]
+    best = [max(runs, key=lambda run: three_of(run[-1]).mean())
+            for runs in zip(*map(harder, rivals))]
     yield claim("left to right trains better than whatever rolls out in order of confidence", SEEN,
                 f"the harder task: justgrpo - the best of those {len(rivals)} on each base, {MEAN}",
-                paired([harder("justgrpo", s) for s in SEEDS], best, -1), "above 0")
-    by_base = [learned(seed) for seed in SEEDS]
+                paired(harder("justgrpo"), best, -1), "above 0")
+    by_base = [learned(runs) for runs in zip(*map(harder, content.FAST))]
     counts = "; ".join(" : ".join(f"{sum(x)} of {len(x)}" for x in pair) for pair in by_base)
     yield claim("an arm learns to write every step if some rollouts do so before it starts (written"
                 " down after the default task, before the harder one)", US, "the harder task: arms "
@@ -154,13 +152,12 @@ def by_harder_task():
                 "difference of the shares", [rates_apart(*pair) for pair in by_base], "above 0")
 
 def bases_learned(name):    # on the harder task: how many write every step
-    return sum(content.writes(harder(name, s)) for s in SEEDS)
+    return sum(map(content.writes, harder(name)))
 
 def on_every_base():
     return [name for name in content.FAST if bases_learned(name) == len(SEEDS)]
 
-def learned(seed):  # on the harder task: which arms that had some such rollouts; that had none
-    runs = [harder(name, seed) for name in content.FAST]
+def learned(runs):  # of one base: which that had some rollouts with every step; that had none
     return [[content.writes(run) for run in runs if (rl.number(run[0], "all_steps") > 0) == some]
             for some in (True, False)]
 
@@ -357,7 +354,7 @@ def contents_table():
     """README.md's: what rollouts contain before training, and how many write every step later."""
     out = []
     for order, name in content.ORDERS.items():
-        mine = [rl.of(load("curves"), curves.contender(name, s)) for s in SEEDS]
+        mine = plain_runs(name)
         cells = ["; ".join(content.counted(one[0], share, right) for one in mine)
                  for share, right in (("all_steps", "right_all"), ("no_steps", "right_none"))]
         out.append([order, *cells, *(rl.each((one[at]["all_steps"] for one in mine), "{:.2f}")
@@ -366,24 +363,18 @@ def contents_table():
                      "every step after 5 RL steps", "after 60"], out)
 
 def tables():
-    return {"rl_verdicts": verdict_table((number, *line) for number, part in PARTS
-                                         for line in part()),
-            **{name: under(script, load(name)) for name, script in EXPERIMENTS.items()}}
+    scripts = (curves, content, freedom, frontier, still, after, erosion, edge, fast, beyond, knobs)
+    lines = ((number, *line) for number, part in PARTS for line in part())
+    return {"rl_verdicts": verdict_table(lines), **under(scripts, load)}
 
 def readme_tables():
     return {"methods": methods_table(), "contents": contents_table()}
-
-OTHERS = [name for name in curves.CONTENDERS if name != "justgrpo"]
 
 def by_seed(found):     # "+0.59, +0.48, +0.45"
     return ", ".join("0.00" if abs(value) < 0.005 else f"{value:+.2f}" for value, *_ in found)
 
 def in_runs(names):     # "4 to 8"
     return span([curves.n_trained(load("curves"), n, SEEDS)[0] for n in names], "{}")
-
-def early(name):        # after five steps at train.py's rate, left to right
-    return [float(rl.of(load("curves"), curves.contender(name, s))[1]["left_to_right"])
-            for s in SEEDS]
 
 def close():    # the arms that end within .03 of justgrpo on each base, or ahead
     return [name for name in OTHERS if max(x for x, *_ in leads("justgrpo", name)) < 0.03]
@@ -459,7 +450,7 @@ def page_headlines():
     """Those in experiments/README.md's."""
     lengths = [str(curves.n_trained(load("freedom"), length, SEEDS, freedom.of_length)[0])
                for length in freedom.BLOCK_LENGTHS]
-    lcr = rl.of(load("curves"), curves.contender("confidence", 0))[0]
+    lcr = plain_runs("confidence")[0][0]
     changes = [float(pick(load("still"), seed=s, model="justgrpo")["mix_change_value"])
                for s in SEEDS]
     def solve(models, *names):
@@ -481,7 +472,7 @@ def page_headlines():
     def more_states(*names):
         plain = knob(PLAIN, "states")
         return span([x / y for n in names for x, y in zip(knob(n, "states"), plain)], "{:.1f}")
-    some, none = ([x for s in SEEDS for x in learned(s)[i]] for i in (0, 1))
+    some, none = learned([run for name in content.FAST for run in harder(name)])
     eight = [bases_learned(f"{arm}, blocks of 8") for arm in ("confidence", "confidence_exact",
                                                               "one_step", "mismatch", "elbo")]
     return [

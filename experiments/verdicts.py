@@ -342,17 +342,15 @@ def verdict_table(lines):
     return markdown(["", "claim", "whose", "the number that decides", "ours, seeds 0; 1; 2 [95 %]",
                      "verdict"], lines)
 
-def under(script, rows):        # the tables of an experiment
-    return "\n\n".join(markdown(*table(rows, SEEDS)) for table in script.TABLES)
+def under(scripts, load):       # an experiment's name -> its tables
+    named = {script.__name__.split(".")[-1]: script for script in scripts}
+    return {name: "\n\n".join(markdown(*table(load(name), SEEDS)) for table in script.TABLES)
+            for name, script in named.items()}
 
 def tables():
     """name -> markdown, as it stands in experiments/README.md between <!-- NAME --> markers."""
-    found = {"verdicts": verdict_table(all_verdicts())}
-    for script in (pass_at_k, coverage, block_length, temperature, entropy, rebuttal, forks,
-                   sudoku):
-        name = script.__name__.split(".")[-1]
-        found[name] = under(script, load(name))
-    return found
+    scripts = pass_at_k, coverage, block_length, temperature, entropy, rebuttal, forks, sudoku
+    return {"verdicts": verdict_table(all_verdicts()), **under(scripts, load)}
 
 if __name__ == "__main__":
     publish({PAGE: tables()}, [*headlines(), *page_headlines()])
