@@ -109,12 +109,11 @@ class Bench:
         self.args, self.rows, self.device = args, [], args.device
 
     def seconds(self, work):
-        if self.device == "cuda":
-            torch.cuda.synchronize()
+        wait = torch.cuda.synchronize if self.device == "cuda" else lambda: None
+        wait()
         start = time.perf_counter()
         work()
-        if self.device == "cuda":
-            torch.cuda.synchronize()
+        wait()
         return time.perf_counter() - start
 
     def compare(self, what, baseline, contender, rounds, names=("published", "here"), scale=1,
@@ -183,17 +182,22 @@ def published(decoder, length):     # -> block_length, by
 # ------------------------------------------------------------------------------------------------
 # The rows
 
+def rl_problems(task, b):       # of the b-th batch: 16, each for 8 rollouts
+    return [p for p in task.problems("train", 9_000_000 + b * 16, 16) for _ in range(8)]
+
+def judged(task, problems, tokens):     # -> advantages (B,)
+    reward = [task.reward(task.text(t), p["answer"]) for t, p in zip(tokens.cpu(), problems)]
+    return advantages(torch.tensor(reward).view(16, 8)).flatten().to(tokens.device)
+
 def rl_batches(bench, task, model, n):
     """n batches of 16 prompts x 8 rollouts: prompts (B, P), sample, advantages (B,)."""
     for b in range(n):
-        problems = [p for p in task.problems("train", 9_000_000 + b * 16, 16) for _ in range(8)]
+        problems = rl_problems(task, b)
         prompt = task.prompts([p["question"] for p in problems]).to(bench.device)
         sample = generate(model, prompt, task.completion_length,
                           Decoder("left_to_right", temperature=1.0),
                           noise(prompt, task.completion_length))
-        reward = torch.tensor([task.reward(task.text(t), p["answer"]) for t, p in
-                               zip(sample.tokens.cpu(), problems)]).view(16, 8)
-        yield prompt, sample, advantages(reward).flatten().to(bench.device)
+        yield prompt, sample, judged(task, problems, sample.tokens)
 
 def rl_rows(bench, task, models):
     """One RL step's loss and its rollouts, from the base (the start) and from the trained model
@@ -444,44 +448,39 @@ def idea_rows(bench, task, out):
 
 def profile(bench, task, models):
     """Median milliseconds of each part of a pretraining step, and of an RL step by the base."""
-    step, model, rows = Pretraining(task, bench.device), models["start"], []
-    times = {name: [] for name in step.parts()}
+    step, model, times = Pretraining(task, bench.device), models["start"], {}
+    def timed(name, parts):
+        for part, work in parts.items():
+            times.setdefault(name, {}).setdefault(part, []).append(bench.seconds(work))
     for _ in range(5 if bench.args.quick else 25):
-        for name, part in step.parts().items():
-            times[name].append(bench.seconds(part))
+        timed("pretraining", step.parts())
         step.model.zero_grad()
-    rows += [["pretraining", name, *t] for name, t in summary(times)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
-    times = {}
     for i in range(2 if bench.args.quick else 8):
-        problems = [p for p in task.problems("train", 9_000_000 + i * 16, 16) for _ in range(8)]
-        here = {}
+        problems, here = rl_problems(task, i), {}
         def prompts():
             here["x"] = task.prompts([p["question"] for p in problems]).to(bench.device)
         def rollouts():
             here["y"] = generate(model, here["x"], task.completion_length,
                                  Decoder("left_to_right", temperature=1.0))
         def reward():
-            here["a"] = advantages(torch.tensor(
-                [task.reward(task.text(t), p["answer"]) for t, p in
-                 zip(here["y"].tokens.cpu(), problems)]).view(16, 8)).flatten().to(bench.device)
+            here["a"] = judged(task, problems, here["y"].tokens)
         def loss():
             for piece in grpo_loss(model, here["x"], here["y"].tokens, here["y"].rank, here["a"]):
                 piece.backward()
-        for part in (prompts, rollouts, reward, loss, optimizer.step):
-            times.setdefault(part.__name__, []).append(bench.seconds(part))
+        timed("RL", {f.__name__: f for f in (prompts, rollouts, reward, loss, optimizer.step)})
         optimizer.zero_grad()
-    rows += [["RL", name, *t] for name, t in summary(times)]
-    print_table(["step", "part", "ms", "share"], rows)
+    columns = ["step", "part", "ms", "share"]
+    rows = [[name, *line] for name in times for line in summary(times[name])]
+    print_table(columns, rows)
     if bench.args.csv:
-        write_csv(bench.args.csv, ["step", "part", "ms", "share"], [
-            dict(zip(["step", "part", "ms", "share"], row)) for row in rows])
+        write_csv(bench.args.csv, columns, [dict(zip(columns, row)) for row in rows])
 
-def summary(times):     # name -> seconds; -> name, (ms, share)
-    medians = {name: statistics.median(t) for name, t in times.items()}
+def summary(times):     # part -> seconds; -> part, ms, share
+    medians = {part: statistics.median(t) for part, t in times.items()}
     whole = sum(medians.values())
-    for name, t in [*medians.items(), ("all", whole)]:
-        yield name, (f"{1000 * t:.1f}", f"{t / whole:.0%}")
+    for part, t in [*medians.items(), ("all", whole)]:
+        yield part, f"{1000 * t:.1f}", f"{t / whole:.0%}"
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description="Time each way of working against the published.")
