@@ -12,14 +12,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from eval_gsm8k import bootstrap, evaluate
 from experiments import trained
 from experiments.curves import style
-from experiments.rows import (BLOCKS, LCR, LTR, curve, ks_of, lead, numbers, panels, plain, save,
-                              short, signed, solved)
+from experiments.rows import (BLOCKS, LCR, LTR, TABLE_KS, curve, ks_of, lead, numbers, panels,
+                              plain, save, short, signed, solved)
 from experiments.tables import pick
 
 DECODERS = {str(d): d for d in (LTR, LCR, BLOCKS)}
 COLUMNS = ["seed", "model", "decoder", "n_problems", "n_samples", "nfe", "n_forward", "seconds",
            "distinct", "entropy_fork", "correct", "derived"]
-TABLE_KS = 1, 8, 64, 256
 
 def how(args, cell):
     model, task = trained.load(args, cell["model"], cell["seed"])

@@ -38,7 +38,7 @@ def table(rows, seeds):
                                 for d in (LTR, decoder))
                     only_ltr, only_other, p = mcnemar(ltr, row, column)
                     p_values.append(p)
-                    out.append([title, what, short(str(decoder)), seed, only_ltr, only_other, *(
+                    out.append([title, what, short(decoder), seed, only_ltr, only_other, *(
                         plain(*bootstrap(solved(r, n, column))) for r in (ltr, row))])
     for row, p in zip(out, holm(p_values)):
         row.append(f"{p:.1g}")
@@ -54,7 +54,7 @@ def draw(rows, seeds, path):
         for axis, seed in zip(row, seeds):
             for i, decoder in enumerate(FOUR):
                 mine = pick(rows, variant="hard", arm=decoder, seed=seed)
-                curve(axis, mine, short(str(decoder)), i, column)
+                curve(axis, mine, short(decoder), i, column)
             axis.set_title(f"harder task, seed {seed}")
     axes[0][0].legend(fontsize=7)
     save(figure, path)

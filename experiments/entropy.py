@@ -133,7 +133,7 @@ def found(rows, seed, decoder, name, measure):
     return tuple(float(row[c] or "nan") for c in ("value", "low", "high"))
 
 def table(what, names, rows, seeds):
-    return [what, "seed", *(short(str(d)) for d in ARMS)], [
+    return [what, "seed", *(short(d) for d in ARMS)], [
         [text, seed, *(plain(*found(rows, seed, d, name, measure)) for d in ARMS)]
         for name, text, measure in names for seed in seeds]
 
@@ -153,7 +153,7 @@ def draw(rows, seeds, path):
                             s=[90 * (int(r["n"]) / most) ** 0.5 for r in mine],
                             c=[float(r["value"]) for r in mine], cmap="Greys", vmin=-0.15,
                             vmax=0.7, edgecolors="black", linewidths=0.4)
-        axis.set_title(f"{short(str(decoder))}, seed {seeds[0]}", fontsize=9)
+        axis.set_title(f"{short(decoder)}, seed {seeds[0]}", fontsize=9)
     figure.colorbar(dots, ax=list(axes), label="entropy at commit, nats", pad=0.01)
     save(figure, path, tight=False)
 

@@ -42,7 +42,7 @@ def table(rows, seeds):
                     *(signed(*lead(ltr, other, k)) for other in others for k in ks)])
     return ["direct answers", "steps trained", "seed", "forks' share", "entropy at forks",
             "elsewhere", *(f"left to right pass@{k}" for k in ks),
-            *(f"lead over {short(str(d))}, k={k}" for d in FOUR[1:] for k in ks)], out
+            *(f"lead over {short(d)}, k={k}" for d in FOUR[1:] for k in ks)], out
 
 TABLES = [table]
 
@@ -65,7 +65,7 @@ def draw(rows, seeds, path):
                               fillstyle="none" if early else "full", markersize=6, linestyle="",
                               label=f"{task.direct:g} direct, {steps} steps")
             axis.axhline(0, color="gray", linewidth=0.6)
-            axis.set_title(f"lead over {short(str(decoder))} at k = {k}", fontsize=9)
+            axis.set_title(f"lead over {short(decoder)} at k = {k}", fontsize=9)
     labels = {label: handle for handle, label in zip(*axes[0][0].get_legend_handles_labels())}
     axes[0][0].legend(labels.values(), labels, fontsize=6, loc="upper left")
     save(figure, path)

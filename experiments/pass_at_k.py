@@ -32,7 +32,7 @@ def table(rows, seeds):
         for seed in seeds:
             ltr, row = (pick(rows, arm=d, seed=seed) for d in (LTR, decoder))
             over, low, high = crossing(ltr, row, ks_of(rows))
-            out.append([short(str(decoder)), seed, *(plain(*bootstrap(solved(row, k))) for k in ks),
+            out.append([short(decoder), seed, *(plain(*bootstrap(solved(row, k))) for k in ks),
                         *(["", ""] if row is ltr else
                           [f"{over:g} [{low:g}, {high:g}]", signed(*lead(ltr, row, last))]),
                         *(f"{value(row, m):.3f}" for m in ("non_top_commits", "bypass_fork",
@@ -49,7 +49,7 @@ def draw(rows, seeds, path):
         for axis, seed in zip(row, seeds):
             for decoder in arms:
                 mine = pick(rows, arm=decoder, seed=seed)
-                curve(axis, mine, short(str(decoder)), ARMS.index(decoder))
+                curve(axis, mine, short(decoder), ARMS.index(decoder))
             axis.set_title(f"seed {seed}")
         row[0].legend(fontsize=7, loc="lower right")
     save(figure, path)

@@ -130,11 +130,10 @@ def rate_table(rows, seeds):
     return ["rate of", "seed", "order", "T", "non-top rate", *(f"pass@{k}" for k in ks),
             *(f"left to right's lead, k={k}" for k in ks)], out
 
-STEPS = [("places first", "places", str(LTR), FRESH), ("places first", "draws", FRESH, str(LCR)),
-         ("draws first", "draws", str(LTR), LAW), ("draws first", "places", LAW, str(LCR)),
-         ("places replayed", "places", str(LTR), REPLAY),
-         ("places replayed", "draws", REPLAY, str(LCR)),
-         ("in all", "places and draws", str(LTR), str(LCR))]
+STEPS = [("places first", "places", LTR, FRESH), ("places first", "draws", FRESH, LCR),
+         ("draws first", "draws", LTR, LAW), ("draws first", "places", LAW, LCR),
+         ("places replayed", "places", LTR, REPLAY), ("places replayed", "draws", REPLAY, LCR),
+         ("in all", "places and draws", LTR, LCR)]
 
 def parts_table(rows, seeds):
     """What each exchange costs, from left to right to LCR; the two of a path add up to the gap.
@@ -158,7 +157,7 @@ def draw(rows, seeds, path):
                 mine = pick(rows, arm=at_rate(name, target), seed=seed)
                 curve(axis, mine, f"{name}, T = {float(mine['tuned'] or 0.6):.2g}", i)
             axis.set_title(f"all at {target}'s rate of non-top commits, seed {seed}", fontsize=9)
-        for i, arm in enumerate([str(LTR), LAW, FRESH, REPLAY, str(LCR)]):
+        for i, arm in enumerate([LTR, LAW, FRESH, REPLAY, LCR]):
             curve(bottom, pick(rows, arm=arm, seed=seed), short(arm), i)
         bottom.set_title(f"places and draws exchanged, T = 0.6, seed {seed}", fontsize=9)
         for axis in (*tops, bottom):

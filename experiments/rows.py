@@ -33,7 +33,8 @@ LTR, LCR, BLOCKS, TPP = (Decoder(order, block_length=block, temperature=0.6) for
 FOUR, TABLE_KS = [LTR, LCR, BLOCKS, TPP], (1, 8, 64, 256)       # what most experiments look at
 NAMES = {"confidence": "LCR", "top_probability": "TPP", "left_to_right": "left to right"}
 
-def short(arm):     # as the figures and tables call it
+def short(arm):     # an arm or a decoder, as the figures and tables call it
+    arm = str(arm)
     for name, text in NAMES.items():
         arm = arm.replace(name, text)
     return arm

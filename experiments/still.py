@@ -31,29 +31,27 @@ COLUMNS = ["seed", "model", *(f"nll_{r:g}" for r in RATES), *(f"mix_nll_{r:g}" f
            "order_spread", "n_problems", *(f"{name}_{end}" for name in ("nll_change", "mix_change")
                                            for end in ("value", "low", "high"))]
 
-def masked_nll(model, task, problems, every_step, rate):
-    """(n,) nats a masked token, of each problem, four maskings each, the same for every model."""
-    prompt = task.prompts([p["question"] for p in problems]).repeat(4, 1)
-    text = task.completions([task.solution(p, task.n_steps) if every_step else p["solution"]
-                             for p in problems]).repeat(4, 1)                  # (4n, L)
+def masked_nll(model, prompt, text, rate):
+    """(n,) nats a masked token, of each text, four maskings each, the same for every model."""
+    n, prompt, text = len(text), prompt.repeat(4, 1), text.repeat(4, 1)        # (4n, L)
     hidden = torch.rand(text.shape, generator=torch.Generator().manual_seed(0)) < rate
     table = log_prob_table(model, prompt, text, torch.where(hidden, 0, -1))
-    table, hidden = (x.view(4, len(problems), -1).sum((0, 2)) for x in (table, hidden))
+    table, hidden = (x.view(4, n, -1).sum((0, 2)) for x in (table, hidden))
     return -table / hidden.clamp(min=1)
 
-TEXTS = {"nll": True, "mix_nll": False}         # is every step written?
 CHANGES = {"nll_change": "nll", "mix_change": "mix_nll"}
 
 def measure(model, task, n, before=None):
-    """-> columns; and masked_nll's (n,) at rate .5 of both TEXTS. before: those of the base."""
+    """-> columns; and masked_nll's (n,) at rate .5, by text. before: those of the base."""
     problems = task.held_out("validation", n)
     prompt = task.prompts([p["question"] for p in problems])
     full = task.completions([task.solution(p, task.n_steps) for p in problems])        # (n, L)
-    row, L = {"n_problems": n}, full.shape[1]
-    found = {(name, rate): masked_nll(model, task, problems, every_step, rate)
-             for name, every_step in TEXTS.items() for rate in RATES}
-    row |= {f"{name}_{rate:g}": float(nll.mean()) for (name, rate), nll in found.items()}
-    half = {name: found[name, 0.5] for name in TEXTS}
+    texts = {"nll": full, "mix_nll": task.completions([p["solution"] for p in problems])}
+    row, half, L = {"n_problems": n}, {}, full.shape[1]
+    for name, text in texts.items():
+        found = {rate: masked_nll(model, prompt, text, rate) for rate in RATES}
+        row |= {f"{name}_{rate:g}": float(nll.mean()) for rate, nll in found.items()}
+        half[name] = found[0.5]
     for change, name in CHANGES.items() if before else ():
         row |= {f"{change}_{end}": float(v) for end, v in zip(
             ("value", "low", "high"), bootstrap((half[name] - before[name]).numpy()))}

@@ -47,7 +47,7 @@ def table(rows, seeds):
         for seed in seeds:
             pairs = [[pick(rows, arm=d, seed=seed, temperature=t) for d in (LTR, decoder)]
                      for t, _ in columns]
-            out.append([short(str(decoder)), seed, *(
+            out.append([short(decoder), seed, *(
                 plain(*by_grid(solved(row, k))) for (_, k), (_, row) in zip(columns, pairs)),
                 *("" if decoder == LTR else signed(
                     *by_grid(solved(pair[0], k) - solved(pair[1], k)))
@@ -62,7 +62,7 @@ def draw(rows, seeds, path):
     for axis, seed in zip(axes, seeds):
         for i, decoder in enumerate(ARMS):
             mine = pick(rows, arm=decoder, seed=seed, temperature=0.6)
-            curve(axis, mine, short(str(decoder)), i, mean=by_grid)
+            curve(axis, mine, short(decoder), i, mean=by_grid)
         axis.set_title(f"4x4 Sudoku, T = 0.6, seed {seed}", fontsize=9)
     axes[0].legend(fontsize=7, loc="lower right")
     save(figure, path)

@@ -37,7 +37,7 @@ def table(rows, seeds):
     for decoder in FOUR:
         for seed in seeds:
             found = [(best(rows, LTR, seed, k)[1], *best(rows, decoder, seed, k)) for k in ks]
-            out.append([short(str(decoder)), seed, *(f"{plain(*bootstrap(x))} at {t}"
+            out.append([short(decoder), seed, *(f"{plain(*bootstrap(x))} at {t}"
                                                      for _, t, x in found),
                         *(signed(*bootstrap(ltr - x)) if decoder != LTR else ""
                           for ltr, _, x in found)])
@@ -53,16 +53,16 @@ def draw(rows, seeds, path):
         for i, decoder in enumerate(FOUR):
             for axis, t in zip(row, TEMPERATURES):
                 mine = pick(rows, arm=decoder, seed=seed, temperature=t)
-                curve(axis, mine, short(str(decoder)), i)
+                curve(axis, mine, short(decoder), i)
                 axis.set_title(f"T = {t}", fontsize=9)
             line(row[-4], ks, [bootstrap(best(rows, decoder, seed, k)[1]) for k in ks],
-                 short(str(decoder)), i)
+                 short(decoder), i)
             mine = [pick(rows, arm=decoder, seed=seed, temperature=t) for t in TEMPERATURES]
             many = min(64, ks[-1])
             for axis, k, column in zip(row[-3:], (1, many, many),
                                        ("correct", "correct", "derived")):
                 line(axis, [rate(r) for r in mine],
-                     [bootstrap(solved(r, k, column)) for r in mine], short(str(decoder)), i)
+                     [bootstrap(solved(r, k, column)) for r in mine], short(decoder), i)
                 what = f"derivations, k = {k}" if column == "derived" else f"k = {k}"
                 axis.set_title(f"all T, {what}", fontsize=9)
                 axis.set_xlabel("non-top rate")
