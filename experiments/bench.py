@@ -19,7 +19,6 @@ import statistics
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
 from unittest.mock import patch
@@ -396,10 +395,8 @@ def idea_rows(bench, task, out):
         model.zero_grad()
     def rollouts(model):
         generate(model, x, L, Decoder("left_to_right", temperature=1.0), noise(x, L))
-    def pass_1024(**replaced):
-        with ExitStack() as stack:
-            for name, function in replaced.items():
-                stack.enter_context(patch.object(sample, name, function))
+    def pass_1024(distinct=sample.distinct, draw=sample.draw):
+        with patch.multiple(sample, distinct=distinct, draw=draw):
             evaluate(plain, task, task.held_out("test", 1),
                      Decoder("confidence", temperature=0.6), 1024)
     def no_sdpa():

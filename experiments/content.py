@@ -72,8 +72,8 @@ def end_table(rows, seeds):
     """After training, at each arm's best rate."""
     out = []
     for name in CONTENDERS:
-        mine = curves.last(rows, name, curves.best(rows, name, seeds), seeds)
-        out.append([name, *(each((r[c] for r in mine), "{:.2f}") for c in (
+        mine = curves.at_best(rows, name, seeds)
+        out.append([name, *(each((one[-1][c] for one in mine), "{:.2f}") for c in (
             "all_steps", "right_all", "no_steps", "right_none", "reward", "signal", "length",
             "entropy_fork"))])
     return ["arm", "every step", "right", "none", "right", "reward", "signal", "length",

@@ -56,6 +56,10 @@ def validation(rows, name, rate, seeds, make=contender):
 def best(rows, name, seeds, make=contender):    # -> the rate chosen; make(name, seed, rate): a Run
     return max(RATES, key=lambda rate: validation(rows, name, rate, seeds, make))
 
+def at_best(rows, name, seeds):     # the runs of an arm at that rate
+    rate = best(rows, name, seeds)
+    return [rl.of(rows, contender(name, seed, rate)) for seed in seeds]
+
 def lr(rate):
     return f"{train.parse_flags(rate.split())[1].grpo_lr:g}"
 
@@ -112,10 +116,7 @@ def draw(rows, seeds, path):
     axes_of = {"step": "step", "seconds": "seconds", "evaluations": "forward evaluations, a row "
                "and state", "states": "distinct states run"}
     blocks = ["justgrpo", "rejection", *IN_BLOCKS]
-    runs_of = {}
-    for name in CONTENDERS:
-        rate = best(rows, name, seeds)
-        runs_of[name] = [rl.of(rows, contender(name, seed, rate)) for seed in seeds]
+    runs_of = {name: at_best(rows, name, seeds) for name in CONTENDERS}
     figure, axes = panels(len(axes_of), n_rows=2 * len(DECODERS), width=3.6, height=2.6)
     for row, decoder, names in zip(axes, [*DECODERS] * 2, [[*ARMS]] * 3 + [blocks] * 3):
         for axis, (x, label) in zip(row, axes_of.items()):

@@ -38,20 +38,18 @@ TEXTS = {   # of the texts, unless said: what they write, and what was committed
 def kinds(task, tokens):
     """(B, L) -> name: (B, L) bool, of everything up to and including the first end-of-text."""
     L = tokens.shape[1]
-    inside = torch.arange(L) < text_length(tokens, task.eos_id)[:, None]
+    inside, end = torch.arange(L) < text_length(tokens, task.eos_id)[:, None], tokens == task.eos_id
     forks, hashes = task.forks(tokens) & inside, tokens == task.hash_id
-    before, number = hashes.cumsum(1) == 0, torch.isin(tokens, task.number_ids)
+    before = (hashes.cumsum(1) == 0) & inside & ~end
+    arrow, number = (tokens == task.arrow_id) & before, torch.isin(tokens, task.number_ids)
     def after(mask):    # one position to the right
         return torch.nn.functional.pad(mask, (1, 0))[:, :L]
     first_hash = hashes & (hashes.cumsum(1) == 1) & inside
-    first = torch.arange(L)[None] == 1
-    return {"fork: go on": forks & before & (tokens != task.eos_id), "fork: jump": forks & hashes,
-            "first operand": first & before & inside & (tokens != task.eos_id),
-            "->": (tokens == task.arrow_id) & before & inside,
-            "value": after((tokens == task.arrow_id) & before) & number & before & inside,
+    return {"fork: go on": forks & before, "fork: jump": forks & hashes,
+            "first operand": (torch.arange(L) == 1) & before, "->": arrow,
+            "value": after(arrow) & number & before,
             "#### after the last step": first_hash & ~forks,
-            "final number": after(first_hash) & number & inside,
-            "end-of-text": inside & (tokens == task.eos_id)}
+            "final number": after(first_hash) & number & inside, "end-of-text": inside & end}
 
 def sampled(model, task, problems, decoder, n_samples):
     """-> evaluate's result, with "samples": the Samples of 8 problems each."""

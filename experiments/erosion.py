@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments import rl
-from experiments.curves import joined
+from experiments.curves import along, joined
 from experiments.rl import Run, each
 from experiments.rows import STYLES, panels, save
 
@@ -54,21 +54,19 @@ TABLES = [table]
 def draw(rows, seeds, path):
     """Means of the seeds."""
     shown = ["left_to_right", "confidence", "threshold", "entropy_bound", "far_hash"]
-    figure, axes = panels(len(shown), n_rows=len(WAYS), width=2.6, height=2.2)
+    figure, axes = panels(len(shown), n_rows=len(WAYS), width=2.6, height=2.2, x="step",
+                          fontsize=8)
     for line, way in zip(axes, WAYS):
         for axis, column in zip(line, shown):
             for i, rate in enumerate(RATES):
                 if rate not in WAYS[way][1]:
                     continue
                 mine = [rl.of(rows, one(rate, way, seed)) for seed in seeds]
-                x = [int(r["step"]) for r in mine[0]]
-                y = [sum(float(m[j][column]) for m in mine) / len(mine) for j in range(len(x))]
-                axis.plot(x, y, label=rate, linewidth=1, markersize=2.5, **STYLES[i])
+                axis.plot(*(along(mine, c, way) for c in ("step", column)), label=rate,
+                          linewidth=1, markersize=2.5, **STYLES[i])
             axis.set_title(f"{column}; {way}", fontsize=7)
             axis.set_ylim(-0.03, 1.03)
         line[0].set_ylabel("mean of seeds", fontsize=7)
-    for axis in axes[-1]:
-        axis.set_xlabel("step", fontsize=8)
     axes[0][0].legend(fontsize=5)
     save(figure, path)
 

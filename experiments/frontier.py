@@ -41,9 +41,9 @@ def correct(row):       # (Q,) of 0/1
     return from_bits(row["correct"])
 
 def gain(rows, seed, model, decoder, than=trained.BASE):
-    """Of this model over another, paired by problem -> value, low, high."""
+    """Of this model over another, on each problem: (Q,)."""
     one, other = (correct(pick(rows, seed=seed, model=m, decoder=decoder)) for m in (model, than))
-    return bootstrap(one - other)
+    return one - other
 
 def table(rows, seeds):
     out = []

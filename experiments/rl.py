@@ -143,8 +143,7 @@ def content(model, task, decoder, n, seed):
         row[column] = kinds[kind].mean()
         row[f"right_{kind}"] = right[kinds[kind]].mean() if kinds[kind].any() else ""
     for name in ("malformed", "entropy_fork", "entropy_other"):
-        top, bottom = (part.sum() for part in result["measures"][name])
-        row[name] = top / bottom if bottom else ""
+        row[name] = share(*(part.sum() for part in result["measures"][name]))
     return {k: v if v == "" else round(float(v), 4) for k, v in row.items()}
 
 def share(part, whole):

@@ -75,7 +75,7 @@ def leads(a, b):            # the same, paired
     return [bootstrap(three(seed, a) - three(seed, b)) for seed in SEEDS]
 
 def gains(model, decoder, than=trained.BASE):
-    return [frontier.gain(load("frontier"), seed, model, decoder, than) for seed in SEEDS]
+    return [bootstrap(frontier.gain(load("frontier"), s, model, decoder, than)) for s in SEEDS]
 
 K1, K4 = [str(frontier.Decoder("top_probability", "k", n)) for n in (1, 4)]
 WHEN = {1: "5 steps", -1: "60 steps"}     # by the place of its row among a run's
@@ -114,10 +114,10 @@ def by_content():
             yield claim(text, whose, f"{a} - {b}{block or ', one block'}, {MEAN}",
                         leads(a + block, b + block), "above 0")
     for name in ("confidence", "confidence_exact", "one_step", "elbo", "mismatch"):
-        last = curves.last(load("curves"), name, curves.best(load("curves"), name, SEEDS), SEEDS)
+        runs = curves.at_best(load("curves"), name, SEEDS)
         yield claim(f"{name}, in one block, never learns to write every step", US,
                     "share of such rollouts after training",
-                    [share(r["all_steps"], 64) for r in last],
+                    [share(run[-1]["all_steps"], 64) for run in runs],
                     "below .05 (interval as of 64 texts)")
     for what, runs_of in (("at 5e-5 (seen in the rows)", plain_runs),
                           ("the harder task (written down before)", harder)):
@@ -183,13 +183,11 @@ def by_frontier():
         yield claim("nothing is lost: parallel decoding is better after JustGRPO",
                     f"{PAPER}, fig. 8", f"justgrpo - base, {name}", gains("justgrpo", decoder),
                     "above 0")
-    more = [bootstrap(sum(sign * frontier.correct(pick(load("frontier"), seed=s, model=m,
-                                                       decoder=d))
-                          for sign, m, d in ((1, "justgrpo", K4), (-1, "base", K4),
-                                             (-1, "justgrpo", K1), (1, "base", K1))))
-            for s in SEEDS]
+    four, one = ([frontier.gain(load("frontier"), s, "justgrpo", k) for s in SEEDS]
+                 for k in (K4, K1))
     yield claim("the more tokens a step, the more is gained", f"{PAPER}, fig. 8",
-                "gain at k = 4 - gain at k = 1", more, "above 0")
+                "gain at k = 4 - gain at k = 1", [bootstrap(a - b) for a, b in zip(four, one)],
+                "above 0")
     for name, decoder in parallel:
         yield claim("rollouts in the decoder's own order keep it better", US,
                     f"top_probability - justgrpo, {name}",
@@ -337,9 +335,8 @@ def methods_table():
             cells.append(f"{value:.3f} [{low:.2f}, {high:.2f}] ({by_seed})")
         if name in curves.CONTENDERS:
             rows, arm = load("curves"), name.split(",")[0]
-            rate = curves.best(rows, name, SEEDS)
-            mine = [rl.of(rows, curves.contender(name, s, rate)) for s in SEEDS]
-            cells = [ARMS[arm][3], *cells, curves.lr(rate),
+            mine = curves.at_best(rows, name, SEEDS)
+            cells = [ARMS[arm][3], *cells, curves.lr(curves.best(rows, name, SEEDS)),
                      curves.trained_well(rows, name, SEEDS), *(
                 f"{curves.along(mine, c, name)[-1]:,.0f}"
                 for c in ("seconds", "evaluations", "states"))]
@@ -390,9 +387,8 @@ def fewer(model, seed):     # of the problems, in order of confidence, within 25
     return f"{base - after:.2f}"
 
 def evaluations(name):      # thousands, of a run at the best rate
-    rows = load("curves")
-    return span([float(r["evaluations"]) / 1000 for r in curves.last(
-        rows, name, curves.best(rows, name, SEEDS), SEEDS)], "{:.0f}")
+    runs = curves.at_best(load("curves"), name, SEEDS)
+    return span([float(run[-1]["evaluations"]) / 1000 for run in runs], "{:.0f}")
 
 def within_budget(nfe, model):      # the best decoder's accuracy
     return span([frontier.correct(frontier.best_within(load("frontier"), s, model, nfe)).mean()

@@ -39,22 +39,20 @@ def masked_nll(model, prompt, text, rate):
     table, hidden = (x.view(4, n, -1).sum((0, 2)) for x in (table, hidden))
     return -table / hidden.clamp(min=1)
 
-CHANGES = {"nll_change": "nll", "mix_change": "mix_nll"}
-
 def measure(model, task, n, before=None):
     """-> columns; and masked_nll's (n,) at rate .5, by text. before: those of the base."""
     problems = task.held_out("validation", n)
     prompt = task.prompts([p["question"] for p in problems])
     full = task.completions([task.solution(p, task.n_steps) for p in problems])        # (n, L)
-    texts = {"nll": full, "mix_nll": task.completions([p["solution"] for p in problems])}
+    mix = task.completions([p["solution"] for p in problems])
     row, half, L = {"n_problems": n}, {}, full.shape[1]
-    for name, text in texts.items():
+    for name, change, text in (("nll", "nll_change", full), ("mix_nll", "mix_change", mix)):
         found = {rate: masked_nll(model, prompt, text, rate) for rate in RATES}
         row |= {f"{name}_{rate:g}": float(nll.mean()) for rate, nll in found.items()}
         half[name] = found[0.5]
-    for change, name in CHANGES.items() if before else ():
-        row |= {f"{change}_{end}": float(v) for end, v in zip(
-            ("value", "low", "high"), bootstrap((half[name] - before[name]).numpy()))}
+        if before:
+            row |= {f"{change}_{end}": float(v) for end, v in zip(
+                ("value", "low", "high"), bootstrap((half[name] - before[name]).numpy()))}
     # Given: the first two steps, the last two, and the answer; to be filled in: two in the middle.
     position = torch.arange(L)
     gap = (position >= task.fork_position(2)) & (position < task.fork_position(4))

@@ -45,13 +45,10 @@ def table(rows, seeds):
     columns = [(0.0, 1), *((0.6, k) for k in TABLE_KS if k <= most)]
     for decoder in ARMS:
         for seed in seeds:
-            pairs = [[pick(rows, arm=d, seed=seed, temperature=t) for d in (LTR, decoder)]
-                     for t, _ in columns]
-            out.append([short(decoder), seed, *(
-                plain(*by_grid(solved(row, k))) for (_, k), (_, row) in zip(columns, pairs)),
-                *("" if decoder == LTR else signed(
-                    *by_grid(solved(pair[0], k) - solved(pair[1], k)))
-                  for (_, k), pair in zip(columns, pairs))])
+            pairs = [[solved(pick(rows, arm=d, seed=seed, temperature=t), k)
+                      for d in (LTR, decoder)] for t, k in columns]
+            out.append([short(decoder), seed, *(plain(*by_grid(x)) for _, x in pairs),
+                        *("" if decoder == LTR else signed(*by_grid(ltr - x)) for ltr, x in pairs)])
     names = ["greedy" if t == 0 else f"pass@{k}" for t, k in columns]
     return ["order", "seed", *names, *(f"left to right's lead, {name}" for name in names)], out
 
