@@ -14,9 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from tqdm import tqdm
 from eval_gsm8k import evaluate, interval, read_csv, write_csv
-from experiments.pass_at_k import RANDOM
-from experiments.rows import (BLOCKS, LCR, LTR, TPP, load, panels, plain, refuse_other, run, save,
-                              short)
+from experiments.rows import (BLOCKS, LCR, LTR, RANDOM, TPP, load, panels, plain, refuse_other, run,
+                              save, short)
 from experiments.tables import pick
 from sample import generate, text_length
 

@@ -10,15 +10,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval_gsm8k import bootstrap
-from experiments.rows import (FOUR, LTR, TABLE_KS, Cell, crossing, curve, ks_of, lead, panels,
-                              plain, run, save, short, signed, solved, value)
+from experiments.rows import (FOUR, LTR, RANDOM, TABLE_KS, Cell, crossing, curve, ks_of, lead,
+                              panels, plain, run, save, short, signed, solved, value)
 from experiments.tables import pick
 from sample import Decoder
 
 # exploratory: the first commit at T=.9 and the rest at .6 in arXiv 2609.34509; all at .6 here.
 OTHERS = [Decoder(order, temperature=0.6) for order in ("margin", "entropy", "exploratory")]
 FORK = Decoder("top_probability", "fork", 0.9, temperature=0.6)
-RANDOM = Decoder("random", temperature=0.6)
 ARMS = [*FOUR, *OTHERS, FORK, RANDOM]
 
 def cells(seeds):

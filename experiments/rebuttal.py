@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from eval_gsm8k import bootstrap, evaluate
-from experiments.rows import (LCR, LTR, TABLE_KS, TPP, Cell, curve, ks_of, lead, panels, plain,
-                              rate, run, save, short, signed, solved)
+from experiments.rows import (LCR, LTR, RANDOM, TABLE_KS, TPP, Cell, curve, ks_of, lead, panels,
+                              plain, rate, run, save, short, signed, solved)
 from experiments.tables import pick
 from sample import Decoder, generate
 
@@ -101,8 +101,7 @@ def matched(target):
 
 ORDERS = {"left to right": LTR, "LCR": LCR, "TPP": TPP}
 TARGETS = "LCR", "TPP", "left to right"
-PARTS = [Cell("", 0, REDRAWN, arm=FRESH), Cell("", 0, Decoder("random", temperature=0.6),
-                                              arm=REPLAY, how=replay),
+PARTS = [Cell("", 0, REDRAWN, arm=FRESH), Cell("", 0, RANDOM, arm=REPLAY, how=replay),
          Cell("", 0, LTR, arm=LAW, how=law)]
 
 def at_rate(name, target):      # the arm's name

@@ -17,6 +17,7 @@ from eval_gsm8k import (bootstrap, evaluate, interval, pass_at_k, print_table, r
 from experiments.bases import SEEDS, VARIANTS, load
 from experiments.tables import bracketed
 from sample import Decoder
+from train import TRAP
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "trap"
 MEASURES = ["non_top_commits", "bypass_fork", "bypass_other", "entropy_fork", "entropy_other",
@@ -27,9 +28,7 @@ COLUMNS = ["variant", "seed", "base", "arm", "temperature", "n_problems", "n_sam
            "nfe", "n_forward", "seconds", *MEASURES, "correct", "derived"]
 KEY = "variant", "seed", "arm", "temperature", "n_samples"
 KS = [2 ** i for i in range(11)]
-LTR, LCR, BLOCKS, TPP = (Decoder(order, block_length=block, temperature=0.6) for order, block in
-                         [("left_to_right", None), ("confidence", None), ("confidence", 8),
-                          ("top_probability", None)])
+LTR, LCR, BLOCKS, TPP, RANDOM = TRAP        # at temperature 0.6
 FOUR, TABLE_KS = [LTR, LCR, BLOCKS, TPP], (1, 8, 64, 256)       # what most experiments look at
 NAMES = {"confidence": "LCR", "top_probability": "TPP", "left_to_right": "left to right"}
 

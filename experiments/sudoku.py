@@ -14,10 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval_gsm8k import bootstrap
-from experiments.pass_at_k import RANDOM
 from experiments.puzzle import Sudoku
-from experiments.rows import (LCR, LTR, TABLE_KS, TPP, Cell, curve, panels, plain, run, save,
-                              short, signed, solved)
+from experiments.rows import (LCR, LTR, RANDOM, TABLE_KS, TPP, Cell, curve, panels, plain, run,
+                              save, short, signed, solved)
 from experiments.tables import pick
 
 ARMS = [LTR, LCR, replace(LCR, block_length=4), TPP, replace(TPP, order="margin"),

@@ -19,7 +19,7 @@ from eval_gsm8k import bootstrap, read_csv
 from experiments import (block_length, coverage, entropy, forks, pass_at_k, rebuttal, sudoku,
                          temperature)
 from experiments.bases import SEEDS
-from experiments.rows import ASSETS, BLOCKS, LCR, LTR, TPP, mcnemar, solved, spearman
+from experiments.rows import ASSETS, BLOCKS, LCR, LTR, RANDOM, TPP, mcnemar, solved, spearman
 from experiments.tables import markdown, pick, publish
 
 KIND = {"correct": "pass", "derived": "derivations"}
@@ -86,7 +86,7 @@ def claim(text, whose, what, intervals, side, **form):
 
 CALLED = {LTR: "left to right", LTR1: "left to right", LCR: "LCR in one block",
           BLOCKS: "LCR in blocks of 8", LCR2: "LCR in blocks of 2", TPP: "TPP in one block",
-          TPP8: "TPP in blocks of 8", pass_at_k.RANDOM: "random", EGI: "exploratory",
+          TPP8: "TPP in blocks of 8", RANDOM: "random", EGI: "exploratory",
           pass_at_k.FORK: "fork .9"}
 
 def lead_claim(text, whose, rows, a, b, k, column="correct", side="above 0", **want):
@@ -102,7 +102,7 @@ def by_order(rows, shared):
     for decoder in (BLOCKS, LCR):
         yield lead_claim("many samples: left to right is ahead", TRAP, rows, LTR, decoder, 256)
     yield lead_claim("random order, far behind at one sample, overtakes confidence at many",
-                     f"{PAPER}, table 4", rows, pass_at_k.RANDOM, LCR, 256)
+                     f"{PAPER}, table 4", rows, RANDOM, LCR, 256)
     for source, ltr, tpp in ((rows, LTR, TPP), (shared, LTR1, TPP8)):
         yield lead_claim("place first, then draw: the gap is gone", REJECTION, source, ltr, tpp, 64,
                          side=EQUAL)
