@@ -165,7 +165,7 @@ def main(argv=None):
     if n := task.too_long.get("test"):
         print(f"{n} rows do not fit this model's canvas and are left out")
     result = evaluate(model, task, problems, decoder, args.samples, args.seed, name="decoding")
-    rows, measures = result_rows(info["stage"], decoder, result, args.seed, ks)
+    rows, measures = result_rows(info.get("stage", ""), decoder, result, args.seed, ks)
     print_table(["measure", "value", "95 % interval"], [
         [r.get("measure") or f"pass@{r['k']}", f"{r['value']:.3f}",
          f"{r['low']:.3f} to {r['high']:.3f}"] for r in rows + measures])

@@ -359,8 +359,8 @@ def check_finite(args, loop, step, optimizer, model, loss, norm):
     if not math.isfinite(loss + norm) or not is_sound(model.state_dict()):
         raise FloatingPointError(
             f"no number, or a weight above 1e4, in step {step + 1} of {loop} (loss {loss:g}, "
-            f"gradient {norm:g}, learning rate {optimizer.param_groups[0]['lr']:g}): start anew with"
-            f" a lower one; {args.out}/state.pt is good, of step {at(args, loop)}")
+            f"gradient {norm:g}, learning rate {optimizer.param_groups[0]['lr']:g}): start anew "
+            f"with a lower one; {args.out}/state.pt is good, of step {at(args, loop)}")
 
 def stop(number, _):    # Ctrl-C, SIGTERM: the step ends first; the second time, at once
     if STOP:
@@ -453,14 +453,15 @@ def prepare(args, task):        # what a user can get wrong, before any work; ->
         model, description, info = load_checkpoint(base, args.device)
         vars(args).update({k: v for k, v in info.get("flags", {}).items()
                            if k in PRETRAINING})
-        if (description, info["seed"]) != (task.describe(), args.seed):
-            raise ValueError(f"{base} is of another task or seed: add --seed {info['seed']}, "
+        if (description, info.get("seed")) != (task.describe(), args.seed):
+            raise ValueError(f"{base} is of another task or seed: add --seed {info.get('seed')}, "
                              "and its --data and --test, if any")
     Path(args.out).mkdir(parents=True, exist_ok=True)
     args.lock = lock(args.out)
     begin(args, task)
     if args.state["finished"]:
-        return task, model
+        print(f"the run in {args.out} is finished")
+        sys.exit(0)
     for left in Path(args.out).glob("*.[0-9]*.tmp"):    # by a kill in the midst of writing
         left.unlink()
     keep(args)
@@ -518,8 +519,6 @@ def main(argv=None, task=None):         # task: a data.Task of your own instead 
     try:
         check(parser, args)
         task, model = prepare(args, task)
-        if args.state["finished"]:
-            return print(f"the run in {args.out} is finished")
         began = True
         seconds = run(args, task, model)
         summarize(args, seconds)

@@ -72,8 +72,8 @@ def child(number, name, flags):
 
 def start(out, *flags, number=0, name="kill"):
     command = [sys.executable, "-u", __file__, "--child", number, name, *FLAGS, "--out", out]
-    return subprocess.Popen([*map(str, command), *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen([*map(str, command), *flags], cwd=ROOT, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def digest(out):
