@@ -280,6 +280,39 @@ def test_a_disk_that_refuses_the_nth_write_is_one_line_and_a_resume_goes_on(numb
         assert digest(folder) == digest(whole)
 
 
+def mount(*options):
+    return subprocess.run(["mount", *options], capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not shutil.which("mount") or not mount("-t", "tmpfs", "-o", "size=64k", "x", str(folder)):
+        pytest.skip("this user may not mount a disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full_or_read_only_is_one_line_and_a_resume_goes_on(disk, whole):
+    flags = [*TINY, "--out", disk / "out"]
+    with no_matplotlib():
+        status, out, err = run(train.main, *flags, task=Coin())
+        assert status == 1 and "Act 2" in out and "Traceback" not in err
+        assert "No space left" in err.splitlines()[-1]
+        load(disk / "out" / "state.pt")
+        assert not list((disk / "out").glob("*.tmp"))
+        assert mount("-o", "remount,ro,size=9m", str(disk))
+        refused(train.main, *flags, "--resume", task=Coin(), about="Read-only")
+        refused(train.main, *TINY, "--out", disk / "other", task=Coin(), about="Read-only")
+        refused(eval_gsm8k.main, "--checkpoint", whole / "base.pt", "--csv", disk / "x.csv",
+                about="Read-only")
+        assert mount("-o", "remount,rw", str(disk))
+        assert run(train.main, *flags, "--resume", task=Coin())[0] == 0
+    assert digest(disk / "out") == digest(whole)
+
+
 def test_a_real_limit_on_the_size_of_a_file_is_one_line(tmp_path):
     code = ("import resource, sys, train\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\ntrain.main(sys.argv[1:])")
