@@ -386,7 +386,9 @@ def begin(args, task):  # args.state: new, or with --resume the old one, of the 
                 "task": task.describe(), "threads": torch.get_num_threads(),
                 "torch": torch.__version__}
     path, args.state["settings"] = Path(args.out, "state.pt"), settings
-    old = load(path) if path.exists() else {"settings": settings, "finished": True}
+    old = {"settings": settings, "finished": True}
+    if path.exists():
+        old = load(path, lambda state: state | {name: state[name] for name in old})
     differ = [name for name in settings if settings[name] != old["settings"].get(name)]
     if args.resume and differ:
         was, now = (repr(x.get(differ[0]))[:40] for x in (old["settings"], settings))
@@ -451,8 +453,7 @@ def prepare(args, task):        # what a user can get wrong, before any work; ->
     model, base = None, f"{args.out}/base.pt"
     if args.stage in ("trap", "grpo"):
         model, description, info = load_checkpoint(base, args.device)
-        vars(args).update({k: v for k, v in info.get("flags", {}).items()
-                           if k in PRETRAINING})
+        vars(args).update({k: v for k, v in info.get("flags", {}).items() if k in PRETRAINING})
         if (description, info.get("seed")) != (task.describe(), args.seed):
             raise ValueError(f"{base} is of another task or seed: add --seed {info.get('seed')}, "
                              "and its --data and --test, if any")
@@ -529,7 +530,7 @@ def main(argv=None, task=None):         # task: a data.Task of your own instead 
         parser.exit(1 if began else 2, f"{parser.prog}: error: {plain(str(error))}\n")
     except KeyboardInterrupt:
         again = shlex.join([sys.argv[0], *(sys.argv[1:] if argv is None else argv)])
-        print("\nstopped" + f"; go on with: python {again} --resume" * began)
+        print("\nstopped" + f"; go on with: python {again} --resume" * bool(args.state["settings"]))
         sys.exit(128 + (STOP or [signal.SIGINT])[0])
     finally:
         for number, handler in handlers.items():

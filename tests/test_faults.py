@@ -184,6 +184,22 @@ def test_a_damaged_state_is_refused_by_name_and_left_alone(how, halfway):
             assert contents(halfway) == before
 
 
+def test_a_checkpoint_in_the_place_of_the_state_is_refused(whole, tmp_path):
+    shutil.copy(whole / "base.pt", tmp_path / "state.pt")
+    for flags in ([], ["--resume"]):
+        refused(train.main, *TINY, "--out", tmp_path, *flags, task=Coin(), about="state.pt")
+
+
+def test_a_stop_before_the_first_step_says_how_to_go_on_too(whole, tmp_path, monkeypatch):
+    stopped_after(monkeypatch, "begin", 1)
+    status, out, _ = run(train.main, *TINY, "--out", tmp_path, task=Coin())
+    assert status == 130 and out.endswith(" --resume\n") and "Act" not in out
+    monkeypatch.undo()
+    with no_matplotlib():
+        assert run(train.main, *TINY, "--out", tmp_path, "--resume", task=Coin())[0] == 0
+    assert digest(tmp_path) == digest(whole)
+
+
 def test_what_a_kill_left_half_written_is_cleared_away(halfway):
     (halfway / "log.csv.123.tmp").write_bytes(b"half")
     (halfway / "mine.tmp").write_bytes(b"somebody's")
