@@ -126,7 +126,7 @@ def print_table(header, rows):  # the first column flush left; a row may stop ea
         print(" ", first.ljust(width[0]), *(" " + c.rjust(w) for c, w in zip(rest, width[1:])))
 
 def download(path):  # GSM8K's test file, once; raises OSError or ValueError
-    there = Path(path).exists()
+    there = Path(path).is_file()
     try:
         with open(path, "rb") if there else urllib.request.urlopen(GSM8K_TEST, timeout=30) as file:
             data = file.read(2_000_000)

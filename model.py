@@ -162,25 +162,27 @@ def save(path, value):
     data = b"".join([FORMAT, size, text, *(a.tobytes() for a in arrays)])
     write_whole(path, data + hashlib.sha256(data).digest())
 
-def load(path, rebuild=dict, longest=2**30):
+def load(path, rebuild=dict, most=2**40):
     """The way back from save; -> rebuild(value). Raises OSError, or ValueError in one line for what
-    is not, to the last bit, what save has written, or has more than `longest` bytes of JSON."""
+    is not, to the last bit, what save has written, or has more than `most` bytes."""
     if not os.path.isfile(path):        # a pipe would wait for ever
         raise FileNotFoundError(f"{path} is no file; make one with: python train.py --out FOLDER")
     with open(path, "rb") as file:      # what begins otherwise may have no end
-        data = file.read() if file.read(len(FORMAT)) == FORMAT else b""
+        known, size = file.read(len(FORMAT)) == FORMAT, os.path.getsize(path)
+        data = file.read() if known and size <= most else b""
     body, start = memoryview(data)[:-32], 8 + int.from_bytes(data[:8], "little")
     def tensor(x):      # JSON's keys are texts; the optimizers' are numbers
         nonlocal start
         if x.keys() != {"dtype", "shape"}:
-            return {int(k) if k.isdigit() else k: v for k, v in x.items()}
+            numbers = all(k.isdecimal() and type(v) is dict for k, v in x.items())
+            return {int(k): v for k, v in x.items()} if numbers else x
         if x["dtype"] not in ("<f4", "<f8", "<i8", "|u1", "|b1") or min(x["shape"], default=0) < 0:
             raise ValueError("no kind of tensor")
         a = np.frombuffer(body, x["dtype"], math.prod(x["shape"]), start)   # or it is not there
         start += a.nbytes
         return torch.from_numpy(a.reshape(x["shape"]).copy())
     try:
-        if hashlib.sha256(FORMAT + body).digest() != data[-32:] or start > longest:
+        if hashlib.sha256(FORMAT + body).digest() != data[-32:] or start > most // 256:
             raise ValueError("the SHA-256 differs")
         value = json.loads(data[8:start], object_hook=tensor)
         if type(value) is not dict or start != len(body):
@@ -188,7 +190,7 @@ def load(path, rebuild=dict, longest=2**30):
         return rebuild(value)
     except Exception as error:
         raise ValueError(f"{path} is damaged or no {FORMAT.decode().strip()} ({str(error)[:60]!r}"
-                         "): remove it; python train.py makes a new one") from None
+                         "): python train.py makes a new one where it is out of the way") from None
 
 def is_sound(weights):      # (names: tensors) no nan, nothing beyond all bounds
     return all(w.dtype == torch.float32 and bool(w.abs().max() < 1e4) for w in weights.values())
@@ -204,12 +206,13 @@ def load_checkpoint(path, device="cpu"):
         config, weights = ModelConfig(**saved["config"]), saved["model"]
         V, C, H, n = config.vocab_size, config.n_embd, config.n_hidden, config.n_layer
         size = 2 * V * C + C + n * (4 * C * C + 3 * C * H + 2 * C)
-        if min(V, C, H, n) < 1 or config.max_length > 2**14 or not is_sound(weights) or (
-                size != sum(w.numel() for w in weights.values())):      # before it takes memory
+        if min(V, C, H, n) < 1 or config.max_length > 2**14 or not 0 < config.norm_eps < 1 or (
+                (len(weights), sum(w.numel() for w in weights.values())) != (9 * n + 3, size)) or (
+                not is_sound(weights)):     # all this before it takes memory
             raise ValueError("weights are missing, not of this size, nan, or beyond all bounds")
         model = MaskedDiffusionLM(config).eval()
         model.load_state_dict(weights)
         if model(torch.zeros(1, min(config.max_length, 64), dtype=torch.long)).isnan().any():
             raise ValueError("it does not run")
         return model.to(device), dict(saved["task"]), dict(saved["info"])
-    return load(path, rebuild, longest=2**22)
+    return load(path, rebuild, most=2**30)

@@ -333,7 +333,7 @@ def steps(args, loop, n, generator, memory, *parts):
         for part, values in zip(parts, was["parts"]):   # of a loop that has ended, the model only
             part.load_state_dict(values)
     for step in range(at(args, loop), n + 1):
-        due = STOP or time.time() > args.state["time"] + SAVE_EVERY
+        due = STOP or time.monotonic() > args.state["time"] + SAVE_EVERY
         if due or step == n:
             args.state["loops"][loop] = copy.deepcopy({
                 "step": step, "generator": generator.get_state(), "memory": memory,
@@ -344,7 +344,7 @@ def steps(args, loop, n, generator, memory, *parts):
             yield step
 
 def keep(args):         # the state on disk; and here a run may stop
-    args.state["time"], before = time.time(), args.state["time"]
+    args.state["time"], before = time.monotonic(), args.state["time"]
     args.state["clock"] += args.state["time"] - before
     if args.state["settings"]:      # not in a script that calls the loop alone
         save(f"{args.out}/state.pt", args.state)
@@ -359,14 +359,15 @@ def check_finite(args, loop, step, optimizer, model, loss, norm):
     if not math.isfinite(loss + norm) or not is_sound(model.state_dict()):
         raise FloatingPointError(
             f"no number, or a weight above 1e4, in step {step + 1} of {loop} (loss {loss:g}, "
-            f"gradient {norm:g}, learning rate {optimizer.param_groups[0]['lr']:g}): start anew "
-            f"with a lower one; {args.out}/state.pt is good, of step {at(args, loop)}")
+            f"gradient {norm:g}, learning rate {optimizer.param_groups[0]['lr']:g}): {args.out}/"
+            f"state.pt is good, of step {at(args, loop)}: remove it, start anew with a lower rate")
 
 def stop(number, _):    # Ctrl-C, SIGTERM: the step ends first; the second time, at once
     if STOP:
         os._exit(128 + number)
     STOP.append(number)
-    os.write(2, b"\nstopping after this step; once more to stop at once\n")
+    with suppress(OSError):
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
 def lock(folder, wait=False):   # -> what holds the lock until it is closed, and None on Windows
     with suppress(ImportError):
@@ -384,19 +385,22 @@ def begin(args, task):  # args.state: new, or with --resume the old one, of the 
     settings = {**{k: v for k, v in vars(args).items() if k not in elsewhere},
                 "files": [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files if f],
                 "task": task.describe(), "threads": torch.get_num_threads(),
-                "torch": torch.__version__}
+                "torch": f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"}
     path, args.state["settings"] = Path(args.out, "state.pt"), settings
     old = {"settings": settings, "finished": True}
     if path.exists():
-        old = load(path, lambda state: state | {name: state[name] for name in old})
+        old = load(path, lambda state: {name: state[name] for name in args.state})
     differ = [name for name in settings if settings[name] != old["settings"].get(name)]
     if args.resume and differ:
         was, now = (repr(x.get(differ[0]))[:40] for x in (old["settings"], settings))
-        raise ValueError(f"no --resume: in {path} {differ[0]} is {was}, now it is {now}")
+        raise ValueError(f"no --resume: in {path} {differ[0]} was {was}, now it is {now}: give the "
+                         "old value (of threads: by OMP_NUM_THREADS)")
     if not args.resume and not old["finished"]:
         raise ValueError(f"{args.out} has an unfinished run: add --resume, or remove {path}")
     if args.resume and path.exists():
-        args.state = {**old, "time": time.time()}
+        args.state = {**old, "time": time.monotonic()}
+    elif args.resume:
+        print(f"{args.out} has nothing to go on from: a new run begins")
 
 def parse_flags(argv):
     parser = new_parser("Pretrain, measure the flexibility trap, train by JustGRPO, measure again.")
@@ -420,7 +424,7 @@ def parse_flags(argv):
     parser.set_defaults(**{k.replace("-", "_"): v[case if v[2:] else 0] for k, v in FLAGS.items()})
     args = parser.parse_args(argv)
     state = {"settings": None, "finished": False, "log": [], "loops": {}, "done": {}, "seconds": {},
-             "clock": 0.0, "time": time.time()}
+             "clock": 0.0, "time": time.monotonic()}
     vars(args).update(state=state, lock=None)
     return parser, args
 
@@ -441,6 +445,7 @@ def prepare(args, task):        # what a user can get wrong, before any work; ->
     if bad := [f for f in FLAGS if not 0 < getattr(args, f.replace("-", "_")) < float("inf")
                or f == "fraction" and args.fraction > 1]:
         raise ValueError(f"--{bad[0]} must be above 0" + " and at most 1" * (bad[0] == "fraction"))
+    torch.Generator().manual_seed(args.seed)        # ValueError: beyond 64 bits
     if args.width % 8:
         raise ValueError(f"--width {args.width} is not a multiple of 8 (4 heads of an even size)")
     if bool(args.data) != bool(args.test):
@@ -469,8 +474,8 @@ def prepare(args, task):        # what a user can get wrong, before any work; ->
     for arm in ARMS if not model and not args.state["loops"] else ():
         Path(args.out, f"{arm}.pt").unlink(missing_ok=True)     # of another base
     def is_mine(row):           # this stage writes it anew
-        t = row.get("temperature") if row["stage"] == "base" else None
-        return t == "0.6" if args.stage == "trap" else t == "0.0" or row["stage"] == args.arm
+        t = row.get("temperature") if row.get("stage") == "base" else None
+        return t == "0.6" if args.stage == "trap" else t == "0.0" or row.get("stage") == args.arm
     for name in TABLES:         # fails now, if it must; old rows go with the old base
         path = Path(args.out, f"{name}.csv")
         rows = read_csv(path) if model and path.exists() else []
@@ -501,8 +506,9 @@ def run(args, task, model):             # the four acts; -> seconds of each
 
 def summarize(args, seconds):           # a later stage adds its seconds to the earlier ones'
     path = Path(args.out, "summary.json")
-    if args.stage in ("trap", "grpo") and path.exists():
-        seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
+    with suppress(OSError, ValueError, LookupError, TypeError):     # there is none, or another kind
+        if args.stage in ("trap", "grpo"):
+            seconds = {**json.loads(path.read_text(encoding="utf-8"))["seconds"], **seconds}
     write_whole(path, json.dumps({
         "settings": args.state["settings"], "seconds": seconds,
         "machine": platform.platform(), "python": sys.version,
@@ -511,8 +517,8 @@ def summarize(args, seconds):           # a later stage adds its seconds to the 
     try:
         from experiments.progress import draw
         draw(args.out, args.arm)
-    except ImportError:
-        print("progress.png is not drawn: matplotlib is not installed")
+    except (ImportError, ValueError):
+        print("progress.png is not drawn: matplotlib is not installed, or does not work")
 
 def main(argv=None, task=None):         # task: a data.Task of your own instead of the toy
     parser, args = parse_flags(argv)
@@ -529,8 +535,8 @@ def main(argv=None, task=None):         # task: a data.Task of your own instead 
             raise
         parser.exit(1 if began else 2, f"{parser.prog}: error: {plain(str(error))}\n")
     except KeyboardInterrupt:
-        again = shlex.join([sys.argv[0], *(sys.argv[1:] if argv is None else argv)])
-        print("\nstopped" + f"; go on with: python {again} --resume" * bool(args.state["settings"]))
+        flags = [flag for flag in (sys.argv[1:] if argv is None else argv) if flag != "--resume"]
+        print(f"\nstopped; go on with the same flags and --resume: {shlex.join(flags)} --resume")
         sys.exit(128 + (STOP or [signal.SIGINT])[0])
     finally:
         for number, handler in handlers.items():

@@ -71,7 +71,7 @@ def seen(main, flags):
 
 def is_refused(status, out, err, name):
     assert status == 2 and out == "" and err.count("\n") == 1, (status, out, err)
-    assert "error: " in err and (name in err or "task" in err), err
+    assert "error: " in err and (name in err or "task" in err or "--data" in err), err
     return True
 
 

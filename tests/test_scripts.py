@@ -179,7 +179,8 @@ def test_the_log_has_a_row_for_every_step_that_matters(story):
 def test_the_summary_says_how_to_do_it_again(story):
     summary = json.loads((story[0] / "summary.json").read_text(encoding="utf-8"))
     assert summary["settings"]["seed"] == 0 and summary["settings"]["width"] == 16
-    assert summary["settings"]["torch"] == torch.__version__ and summary["settings"]["threads"] == 1
+    assert summary["settings"]["torch"].startswith(torch.__version__)
+    assert summary["settings"]["threads"] == 1
     assert summary["machine"] and summary["python"]
     assert len(summary["seconds"]) >= 3 and all(s >= 0 for s in summary["seconds"].values())
     assert len(summary["headline"]) == 2 * (5 + 7)      # the rows of k = 1
@@ -353,9 +354,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_its_files_are_whole(story, tmp
     weights(folder / "base.pt")
     # No file stands there as a mere placeholder.
     assert all(p.read_bytes() != b"{}" for p in folder.iterdir())
-    command = re.search("stopped; go on with: python (.*)", out.splitlines()[-1]).group(1)
+    flags = re.search("stopped; go on with .*?: (.*)", out.splitlines()[-1]).group(1)
     with no_matplotlib():
-        status, out, err = run(train.main, *shlex.split(command)[1:], task=Coin())
+        status, out, err = run(train.main, *shlex.split(flags), task=Coin())
     assert status == 0, err
     for name in ("base.pt", "justgrpo.pt", "results.csv", "measures.csv"):
         assert (folder / name).read_bytes() == (story[0] / name).read_bytes(), name
