@@ -80,9 +80,8 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, 
     chunk = max(1, budget // (n_samples * L * task.tokenizer.n_vocab))      # problems a batch
     n = -(-len(problems) // chunk)
     for i in tqdm(walk(n, generator, memory), name, n, leave=False, disable=name is None):
-        batch = problems[i * chunk:(i + 1) * chunk]
-        prompts = task.prompts([p["question"] for p in batch]).to(device)
-        prompts = prompts.repeat_interleave(n_samples, dim=0)
+        prompts = task.prompts([p["question"] for p in problems[i * chunk:(i + 1) * chunk]])
+        prompts = prompts.to(device).repeat_interleave(n_samples, dim=0)
         sample = decode(model, prompts, L, decoder,
                         lambda: torch.rand(len(prompts), L, generator=generator))
         memory["texts"] += [read(tuple(tokens)) for tokens in sample.tokens.tolist()]

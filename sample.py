@@ -162,7 +162,7 @@ def text_length(tokens, eos_id):  # (B, L) -> (B,), the first end-of-text includ
     return ((tokens == eos_id).cumsum(1) == 0).sum(1).add(1).clamp(max=tokens.shape[1])
 
 def new_parser(description):  # says what is wrong in one line, exit status 2
-    with suppress(AttributeError):      # a terminal that can't write an é gets \\xe9
+    with suppress(AttributeError):      # a terminal that can't write an é gets \xe9
         sys.stdout.reconfigure(errors="backslashreplace")
     parser = ArgumentParser(description=description, usage=SUPPRESS, allow_abbrev=False,
                             formatter_class=ArgumentDefaultsHelpFormatter)

@@ -184,14 +184,13 @@ def measure_all(args, task, model, stage, decoders, n_problems, n_samples=1, ks=
     """On the same test problems; -> Decoder: (correct (Q, n), rows of results, name: measure)."""
     problems, out = task.held_out("test", n_problems), {}
     for decoder in decoders:
-        loop = f"{stage}, {decoder}, T={decoder.temperature}, {n_samples}"
-        if loop not in args.state["done"]:
+        done, loop = args.state["done"], f"{stage}, {decoder}, {decoder.temperature}, {n_samples}"
+        if loop not in done:
             result = evaluate(model, task, problems, decoder, n_samples, args.seed,
                               name=str(decoder), walk=lambda *rest: steps(args, loop, *rest))
-            args.state["done"][loop] = (result["correct"],
-                                        *result_rows(stage, decoder, result, args.seed, ks))
+            done[loop] = result["correct"], *result_rows(stage, decoder, result, args.seed, ks)
             del args.state["loops"][loop]       # its texts may be many
-        correct, rows, measures = args.state["done"][loop]
+        correct, rows, measures = done[loop]
         out[decoder] = (torch.as_tensor(correct).numpy(), rows,
                         {m["measure"]: m["value"] for m in measures})
         record(args, "results", rows)
@@ -380,27 +379,23 @@ def lock(folder, wait=False):   # -> what holds the lock until it is closed, and
         return holder
 
 def begin(args, task):  # args.state: new, or with --resume the old one, of the same settings
-    elsewhere = "out", "resume", "data", "test", "state", "lock"    # may be
+    elsewhere = "out", "resume", "data", "test", "state", "lock"    # a resume may have others
     files = [args.data, args.test, f"{args.out}/base.pt" * (args.stage in ("trap", "grpo"))]
     settings = {**{k: v for k, v in vars(args).items() if k not in elsewhere},
                 "files": [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files if f],
                 "task": task.describe(), "threads": torch.get_num_threads(),
                 "torch": f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"}
     path, args.state["settings"] = Path(args.out, "state.pt"), settings
-    old = {"settings": settings, "finished": True}
-    if path.exists():
-        old = load(path, lambda state: {name: state[name] for name in args.state})
-    differ = [name for name in settings if settings[name] != old["settings"].get(name)]
-    if args.resume and differ:
-        was, now = (repr(x.get(differ[0]))[:40] for x in (old["settings"], settings))
-        raise ValueError(f"no --resume: in {path} {differ[0]} was {was}, now it is {now}: give the "
-                         "old value (of threads: by OMP_NUM_THREADS)")
+    if not path.exists():
+        return args.resume and print(f"{args.out} has nothing to go on from: a new run begins")
+    old = load(path, lambda state: {name: state[name] for name in args.state})
     if not args.resume and not old["finished"]:
         raise ValueError(f"{args.out} has an unfinished run: add --resume, or remove {path}")
-    if args.resume and path.exists():
-        args.state = {**old, "time": time.monotonic()}
-    elif args.resume:
-        print(f"{args.out} has nothing to go on from: a new run begins")
+    for name, now in settings.items() if args.resume else ():
+        if now != (was := old["settings"].get(name)):
+            raise ValueError(f"no --resume: in {path} {name} was {str(was)[:40]}, now it is "
+                             f"{str(now)[:40]}: give the old value (threads: OMP_NUM_THREADS)")
+    args.state = {**old, "time": time.monotonic()} if args.resume else args.state
 
 def parse_flags(argv):
     parser = new_parser("Pretrain, measure the flexibility trap, train by JustGRPO, measure again.")
