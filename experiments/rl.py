@@ -188,6 +188,7 @@ def train_run(bases, runs, run, quick=False):
     folder.mkdir(parents=True, exist_ok=True)
     holder = train.lock(folder, wait=True)      # another script, side by side, may be making it
     if path.exists():
+        holder and os.close(holder)
         return train_run(bases, runs, run, quick)
     args, own = settings(run, folder, quick)
     n, rows, model = 16 if quick else 400, [], copy.deepcopy(model)
@@ -223,7 +224,7 @@ def train_run(bases, runs, run, quick=False):
         row |= {"seconds": log[str(row["step"])]["seconds"],
                 "clipped": log[str(row["step"])]["clipped"]}
     write_csv(path, COLUMNS, rows)
-    holder and os.close(holder)      # (none on Windows)
+    holder and os.close(holder)     # None on Windows
     return train_run(bases, runs, run, quick)
 
 def unwatched(bases, run, folder, quick=False):     # -> step: seconds; the model is in the folder

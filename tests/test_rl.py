@@ -3,6 +3,9 @@ import argparse
 import copy
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,14 +13,14 @@ import torch
 
 import train
 from data import Toy
-from experiments import (after, beyond, content, curves, edge, fast, freedom, frontier, knobs, rl,
-                         rl_verdicts, still, trained)
+from experiments import (after, bases, beyond, content, curves, edge, fast, freedom, frontier,
+                         knobs, rl, rl_verdicts, still, trained)
 from experiments.rl import Run
 from grpo import ARMS, log_prob_table
 from model import MaskedDiffusionLM, ModelConfig
 from sample import Decoder
 from tests.test_arms import PROMPT, small_model
-from tests.test_scripts import Coin
+from tests.test_scripts import ROOT, Coin
 
 TASK = Toy()
 
@@ -341,3 +344,19 @@ def test_a_rank_correlation_sees_order_alone_and_has_an_interval():
     assert value == pytest.approx(1) and high == pytest.approx(1) and low > 0.9
     value, low, high = rl_verdicts.correlation([(i, -i - 3 * (i % 2)) for i in range(12)])
     assert low < value < high and value < 0
+
+
+def test_a_run_that_another_script_makes_is_waited_for_and_its_lock_left(tmp_path):
+    # Two processes need the same run: one makes it, the other reads it, neither keeps the lock.
+    code = ("import sys\nfrom experiments import rl, bases\n"
+            "rows = rl.train_run(sys.argv[1], sys.argv[2], rl.Run('justgrpo', 0), quick=True)\n"
+            "print(len(rows))\nsys.stdout.flush()\ninput()\n")
+    bases.checkpoint(tmp_path / "bases", "default", 0, quick=True)
+    two = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "bases", tmp_path / "rl"],
+                            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                            stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+           for _ in range(2)]
+    assert [p.stdout.readline() for p in two] == ["2\n", "2\n"]     # both, before either ends
+    os.close(train.lock(Run("justgrpo", 0).folder(tmp_path / "rl", quick=True)))
+    for p in two:
+        p.communicate("\n")
