@@ -1,5 +1,4 @@
 """No test may use the network, and no script that a test starts."""
-import os
 import socket
 
 import pytest
@@ -17,4 +16,3 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", NoNetwork.connect)
     for name in ("http_proxy", "https_proxy"):      # for processes: a proxy where nobody listens
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setattr(os, "environ", os.environ)
