@@ -165,11 +165,10 @@ def save(path, value):
 def load(path, rebuild=dict, most=2**40):
     """The way back from save; -> rebuild(value). Raises OSError, or ValueError in one line for what
     is not, to the last bit, what save has written, or has more than `most` bytes."""
-    if not os.path.isfile(path):        # a pipe would wait for ever
-        raise FileNotFoundError(f"{path} is no file; make one with: python train.py --out FOLDER")
+    if not os.path.isfile(path) or os.path.getsize(path) > most:    # a pipe would wait for ever
+        raise FileNotFoundError(f"{path} is no file, or a huge one; python train.py makes one")
     with open(path, "rb") as file:      # what begins otherwise may have no end
-        known, size = file.read(len(FORMAT)) == FORMAT, os.path.getsize(path)
-        data = file.read() if known and size <= most else b""
+        data = file.read() if file.read(len(FORMAT)) == FORMAT else b""
     body, start = memoryview(data)[:-32], 8 + int.from_bytes(data[:8], "little")
     def tensor(x):      # JSON's keys are texts; the optimizers' are numbers
         nonlocal start
@@ -193,7 +192,8 @@ def load(path, rebuild=dict, most=2**40):
                          "): python train.py makes a new one where it is out of the way") from None
 
 def is_sound(weights):      # (names: tensors) no nan, nothing beyond all bounds
-    return all(w.dtype == torch.float32 and bool(w.abs().max() < 1e4) for w in weights.values())
+    largest = torch.stack([w.abs().max() for w in weights.values()]).max()
+    return all(w.dtype == torch.float32 for w in weights.values()) and bool(largest < 1e4)
 
 def save_checkpoint(path, model, task, **info):
     """task: what data.load_task needs; info: plain values."""

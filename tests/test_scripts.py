@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import csv
 import hashlib
+import http.client
 import io
 import itertools
 import json
@@ -748,6 +749,36 @@ def test_a_download_asks_for_a_pinned_commit_and_saves_what_has_its_hash(checkpo
     # A file that is there already is used as it is: the network is not asked again.
     monkeypatch.setattr("urllib.request.urlopen", offline)
     assert run(eval_gsm8k.main, "--checkpoint", checkpoint, "--download")[0] == 0
+
+
+def test_a_download_that_breaks_off_or_never_ends_leaves_nothing_and_can_be_started_again(
+        checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Broken(Response):
+        def read(self, *_):
+            raise http.client.IncompleteRead(b"half")
+
+    class Endless(Response):
+        def read(self, n):      # a limit is asked for: without one this would not return
+            return bytes(n)
+    for response in (Broken, Endless):
+        monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: response(b""))
+        refused(eval_gsm8k.main, "--checkpoint", checkpoint, "--download")
+        assert contents(tmp_path) == {}
+    data = json.dumps({"question": Toy().problem("test", 0)["question"], "answer": "#### 5"})
+    monkeypatch.setattr(eval_gsm8k, "GSM8K_TEST_SHA256", hashlib.sha256(data.encode()).hexdigest())
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Response(data.encode()))
+    assert run(eval_gsm8k.main, "--checkpoint", checkpoint, "--download")[0] == 0
+
+
+def test_a_file_that_is_there_is_checked_too_and_left_as_it_is(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"question": "How many?", "answer": "#### 5"}')
+    refused(eval_gsm8k.main, "--checkpoint", checkpoint, "--download", "--data", path,
+            about=["mine.jsonl", "SHA-256"])
+    assert "How many?" in path.read_text()
 
 
 def test_the_hash_is_that_of_gsm8ks_test_file():
