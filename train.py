@@ -528,7 +528,8 @@ def main(argv=None, task=None):         # task: a data.Task of your own instead 
     except (ValueError, OSError, FloatingPointError) as error:
         if began and isinstance(error, ValueError):     # a mistake of ours
             raise
-        parser.exit(1 if began else 2, f"{parser.prog}: error: {plain(str(error))}\n")
+        more = "; when that is mended, --resume goes on" * (began and isinstance(error, OSError))
+        parser.exit(1 if began else 2, f"{parser.prog}: error: {plain(str(error))}{more}\n")
     except KeyboardInterrupt:
         flags = [flag for flag in (sys.argv[1:] if argv is None else argv) if flag != "--resume"]
         print(f"\nstopped; go on with the same flags and --resume: {shlex.join(flags)} --resume")
@@ -537,8 +538,7 @@ def main(argv=None, task=None):         # task: a data.Task of your own instead 
         for number, handler in handlers.items():
             signal.signal(number, handler)
         STOP.clear()
-        if args.lock is not None:
-            os.close(args.lock)
+        args.lock and os.close(args.lock)
     print(f"\n{sum(seconds.values()):.0f} s in all: {seconds}" +
           "\nThis was --quick: everything ran, its numbers mean little." * args.quick)
     test = f" --data {args.test}" if args.data else ""

@@ -337,7 +337,7 @@ def test_a_real_limit_on_the_size_of_a_file_is_one_line(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *TINY, "--out", tmp_path / "out"], cwd=ROOT,
                           capture_output=True, text=True, timeout=100, env=ALONE)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert re.search(r"error: .*File too large.*\n$", done.stderr), done.stderr
+    assert re.search(r"error: .*File too large.*--resume.*\n$", done.stderr), done.stderr
     assert not list((tmp_path / "out").glob("*.tmp"))
 
 
