@@ -11,7 +11,6 @@ and must be found; *forged* files have the right hash, and only their form can b
 import argparse
 import base64
 import contextlib
-import csv
 import hashlib
 import io
 import json
@@ -451,10 +450,7 @@ def main(argv=None):
     print(f"{time.time() - start:.0f} s; {more:.2f} GB more than before the first file")
     assert more < 1, more
     if args.csv:
-        with open(args.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        eval_gsm8k.write_csv(args.csv, [*rows[0]], rows)
     return rows
 
 

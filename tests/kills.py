@@ -8,7 +8,6 @@ Half of the kills come from outside, after a random time; half from inside, in a
 before or after a random one of the calls that sync, rename or remove a file. The network is 16
 wide, a coin rewards it (so that GRPO moves), and the state is saved every .2 seconds, not 10."""
 import argparse
-import csv
 import hashlib
 import os
 import random
@@ -25,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from tqdm import tqdm
 from data import Toy
+from eval_gsm8k import read_csv, write_csv
 
 FLAGS = ("--quick --device cpu --steps 60 --batch 4 --width 16 --layers 1 --problems 24 "
          "--trap-problems 4 --samples 4 --grpo-steps 12 --prompts 4 --rollouts 4 --grpo-lr 0.03"
@@ -76,12 +76,14 @@ def start(out, *flags, number=0, name="kill"):
                             stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+def log_without_times(out):
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_csv(out / "log.csv")]
+
+
 def digest(out):
     """name -> what must be the same: bytes, but for the columns of times."""
     found = {name: (out / name).read_bytes() for name in SAME}
-    rows = list(csv.DictReader(found["log.csv"].decode().splitlines()))
-    found["log.csv"] = [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
-    return found
+    return {**found, "log.csv": log_without_times(out)}
 
 
 def act_of(output):
@@ -89,7 +91,7 @@ def act_of(output):
 
 
 def try_once(rng, out, seconds, moments, how, most=4):
-    """Until it is finished: start, kill. -> rows, one for each kill; the last has no kill."""
+    """Until it is finished: start, kill. -> rows, one for each start; the last has status 0."""
     rows, flags = [], []
     for attempt in range(most + 1):
         name = rng.choice(sorted(SIGNALS)) if how == "mixed" else how
@@ -105,7 +107,7 @@ def try_once(rng, out, seconds, moments, how, most=4):
         row = {"kind": kind, "signal": name, "act": act_of(output), "status": process.returncode}
         rows.append(row)
         if "is finished" in output or process.returncode == 0:
-            return rows, output
+            return rows
         if "Traceback" in output and name == "kill" or process.returncode not in (
                 -SIGNALS[name], 128 + SIGNALS[name]):
             raise AssertionError(f"{row}\n{output}")
@@ -131,7 +133,7 @@ def main(argv=None):
                    for part in output.split("== Act ")]         # before the acts, and in each
         for i in tqdm(range(args.tries), desc="runs"):
             out = Path(folder, str(i))
-            found, _ = try_once(rng, out, seconds, moments, args.how)
+            found = try_once(rng, out, seconds, moments, args.how)
             got = digest(out)
             differ = [name for name in SAME if got[name] != wanted[name]]
             rows += [{"run": i, **row, "differ": " ".join(differ)} for row in found]
@@ -142,10 +144,7 @@ def main(argv=None):
           + ", ".join(f"act {act}: {sum(row['act'] == act for row in kills)}" for act in range(5))
           + f"), each run the same bytes in {', '.join(SAME)} as the one left alone")
     if args.csv:
-        with open(args.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.csv, [*rows[0]], rows)
     return rows
 
 

@@ -27,9 +27,9 @@ from data import EOS, MASK, Task, Toy, make_tokenizer, plain
 from grpo import ARMS
 from model import FORMAT, load, load_checkpoint, save
 from tests import fuzz, kills
-from tests.kills import Coin, digest
-from tests.test_scripts import (ROOT, TINY, contents, gsm8k_files, log_without_times,
-                                no_matplotlib, refused, run, script)
+from tests.kills import Coin, digest, log_without_times
+from tests.test_scripts import (ROOT, TINY, contents, gsm8k_files, no_matplotlib, refused, run,
+                                script)
 
 torch.set_num_threads(1)
 ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}      # of a process: with two it is slower, so small

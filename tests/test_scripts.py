@@ -31,7 +31,7 @@ import train
 from data import Task, Toy, load_task, make_tokenizer
 from grpo import ARMS
 from model import load, load_checkpoint, save
-from tests.kills import Coin
+from tests.kills import Coin, log_without_times
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,6 @@ MAINS = {"train.py": train.main, "sample.py": sample.main, "eval_gsm8k.py": eval
 TINY = ["--quick", "--device", "cpu"] + (
     "--steps 3 --batch 4 --width 16 --layers 1 --problems 24 --trap-problems 2 --samples 2 "
     "--grpo-steps 2 --prompts 4 --rollouts 4 --grpo-lr 0.03").split()
-TIMES = ("tokens_per_second", "seconds")
 FILES = {"base.pt", "justgrpo.pt", "log.csv", "results.csv", "measures.csv", "summary.json",
          "state.pt"}
 
@@ -74,10 +73,6 @@ def no_matplotlib():
 def read(path):
     with open(path, encoding="utf-8", newline="") as f:
         return list(csv.DictReader(f))
-
-
-def log_without_times(folder):
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in read(folder / "log.csv")]
 
 
 def contents(folder):
