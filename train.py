@@ -313,12 +313,12 @@ def compare(args, before, after):       # on the same problems: paired differenc
 
 def record(args, name, rows):           # every finished row is on disk at once
     path = f"{args.out}/{name}.csv"
-    args.state["log"] += rows if name == "log" else []
     write_csv(path, TABLES[name], read_csv(path) + rows)
 
 def log(args, stage, step, **values):
     values = {name: round(float(value), 5) for name, value in values.items()}
-    record(args, "log", [{"stage": stage, "step": step, **values}])
+    args.state["log"].append({"stage": stage, "step": step, **values})
+    record(args, "log", args.state["log"][-1:])
 
 def at(args, loop):     # the step that the state has it at
     return args.state["loops"].get(loop, {"step": 0})["step"]
