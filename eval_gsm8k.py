@@ -1,181 +1,413 @@
 """Measures: accuracy and pass@k with intervals, evaluations spent, forks bypassed.
 
-    python eval_gsm8k.py                                       accuracy on the toy's test split
-    python eval_gsm8k.py --samples 32 --temperature 0.6 --k 1,2,4,8,16,32      pass@k
-    python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl      the real GSM8K
+    python eval_gsm8k.py                                    accuracy on the toy's test split
+    python eval_gsm8k.py --samples 32 --temperature 0.6 --k 1,2,4,8,16,32           pass@k
+    python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl   the real GSM8K
 
-Every interval is a 95 % bootstrap over problems: it does not say what another seed would do."""
-import csv
+Every interval is a 95 % bootstrap over problems: how far other problems would move a
+number. It does not say what another seed would do.
+
+Legend: Q problems, n samples of each, B = Q * n rows, L completion.
+"""
 import functools
 import hashlib
-import io
 import time
 import urllib.request
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from statistics import mode
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
-from data import plain
-from model import write_whole
-from sample import add_decoder_flags, generate, load_from_flags, new_parser, text_length
 
+from model import diffusion_loss, draw_masks
+from runs import plain, write_csv, write_whole
+from sample import (add_decoder_flags, generate, load_from_flags, new_parser, positive,
+                    text_length)
+
+# Of rows: what is measured on which stage of training, by which decoder.
 KEY = ["stage", "order", "selection", "block_length", "temperature"]
-RESULT_COLUMNS = [*KEY, "k", "value", "low", "high", "nfe", "n_problems", "n_samples", "seed"]
-MEASURE_COLUMNS = [*KEY, "measure", "value", "low", "high", "seed"]
+RESULT_COLUMNS = KEY + ["k", "value", "low", "high", "nfe", "n_problems", "n_samples",
+                        "seed"]
+MEASURE_COLUMNS = KEY + ["measure", "value", "low", "high", "seed"]
+
+# ----------------------------------------------------------------------------------------
+# statistics
+
+
+class Interval(NamedTuple):
+    """A number and its 95 % interval."""
+    value: float
+    low: float
+    high: float
+
+    def rounded(self):
+        """As the columns of a row."""
+        return {name: round(float(x), 5) for name, x in self._asdict().items()}
+
+
+def pass_at_k(correct, k):
+    """Unbiased pass@k of each problem: correct (Q, n) of 0/1 -> (Q,).
+
+    1 - C(n-c, k) / C(n, k), if c of a problem's n samples are right (Chen et al. 2021,
+    arXiv 2107.03374, section 2.1); as a product, which can't overflow. Raises ValueError
+    unless 1 <= k <= n.
+    """
+    n = correct.shape[1]
+    if not 1 <= k <= n:
+        raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
+    chances = []
+    for c in correct.sum(1).astype(int):
+        if n - c < k:
+            chances.append(1.0)     # any k of them hold a right one
+        else:
+            chances.append(1 - np.prod(1 - k / np.arange(n - c + 1, n + 1)))
+    return np.array(chances)
+
+
+def bootstrap(numerator, denominator=None, n_resamples=2000):
+    """The mean of numerator (Q,) over problems, or sum(numerator) / sum(denominator).
+
+    Returns an Interval. A ratio of nothing (no fork in any text) is nan.
+    """
+    x = np.asarray(numerator, dtype=float)
+    y = np.ones_like(x) if denominator is None else np.asarray(denominator, dtype=float)
+    # The same resamples for the same number of problems, whatever was drawn before.
+    pick = np.random.default_rng(0).integers(len(x), size=(n_resamples, len(x)))
+    with np.errstate(invalid="ignore"):     # 0/0
+        value, ratio = x.sum() / y.sum(), x[pick].sum(1) / y[pick].sum(1)
+    ratio = ratio[np.isfinite(ratio)]
+    if not len(ratio):
+        return Interval(value, np.nan, np.nan)
+    return Interval(value, *np.percentile(ratio, [2.5, 97.5]))
+
+
+def leads(ahead, behind, ks):
+    """By how much one decoder's pass@k is above another's, paired by problem.
+
+    ahead, behind: Evaluations of the same problems. Returns {k: Interval}.
+    """
+    return {k: bootstrap(pass_at_k(ahead.correct, k) - pass_at_k(behind.correct, k))
+            for k in ks}
+
+
+def overtakes(lead_at):
+    """The first k of {k: Interval} whose lead, as printed, is above +0.000, or None."""
+    return next((k for k, lead in lead_at.items() if lead.value >= 0.0005), None)
+
+
+def crossing(lead_at):
+    """One sentence about {k: Interval}, how far left to right is ahead at each k."""
+    first, last = min(lead_at), max(lead_at)
+    over = overtakes(lead_at)
+    if over is None:
+        text = "no crossing, left to right is never ahead"
+    elif over == first:
+        text = "no crossing, left to right is ahead from the start"
+    else:
+        text = f"left to right overtakes at k={over}"
+    for k in sorted({first, over or last}):
+        value, low, high = lead_at[k].rounded().values()
+        clear = "not clear" if low <= 0 <= high else "clear"
+        text += f"; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)"
+    return text + "."
+
+# ----------------------------------------------------------------------------------------
+# measures
+
+
+def measure(task, sample):
+    """All that is no accuracy: name -> numerator (B,), denominator (B,).
+
+    The same for every task: tokens_per_evaluation (of text, end-of-text included, over
+    NFE); non_top_commits (tokens that were not the likeliest, of those committed).
+    """
+    committed = sample.rank < sample.rank.shape[1]                              # (B, L)
+    lengths = text_length(sample.tokens, task.eos_id)
+    found = {"tokens_per_evaluation": (lengths, sample.nfe),
+             "non_top_commits": ((committed & ~sample.is_top).sum(1), committed.sum(1))}
+    if task.n_steps:
+        found.update(measure_forks(task, sample, lengths))
+    # Numerator and denominator stay apart: a ratio of sums is no mean of ratios.
+    return {name: tuple(side.cpu().double() for side in sides)
+            for name, sides in found.items()}
+
+
+def measure_forks(task, sample, lengths):
+    """What needs known forks; fork: at them, other: at the other positions of the text.
+
+    bypass: the share of positions with something to their right, before end-of-text,
+    that was committed earlier. entropy: nats at the commit. early_end: texts whose
+    end-of-text was committed before something on its left. malformed: texts without a
+    solution's form.
+    """
+    tokens, rank = sample.tokens, sample.rank
+    L = rank.shape[1]
+    inside = torch.arange(L, device=rank.device) < lengths[:, None]             # (B, L)
+    is_text = inside & (tokens != task.eos_id)
+    forks = task.forks(tokens)
+    # The earliest commit from here on. (Blocks need no word: each is full before the
+    # next is begun.)
+    earliest = rank.masked_fill(~is_text, L).flip(1).cummin(1).values.flip(1)   # (B, L)
+    found = {}
+    for name, where in (("fork", forks & inside), ("other", ~forks & inside)):
+        found[f"bypass_{name}"] = ((earliest < rank) & where).sum(1), where.sum(1)
+        found[f"entropy_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
+    end = rank.gather(1, lengths[:, None] - 1)[:, 0]                            # (B,)
+    latest = rank.masked_fill(~is_text, -1).amax(1)                             # (B,)
+    is_early = (end < latest) & (tokens == task.eos_id).any(1)
+    one = torch.ones(len(rank))
+    is_well_formed = functools.cache(lambda row: task.is_well_formed(task.text(row)))
+    malformed = torch.tensor([not is_well_formed(tuple(row)) for row in tokens.tolist()])
+    return {**found, "early_end": (is_early, one), "malformed": (malformed, one)}
+
+
+@dataclass
+class Evaluation:
+    """What a decoder made of Q problems, n samples each."""
+    correct: np.ndarray     # (Q, n) of rewards
+    texts: list             # Q lists of n
+    nfe: float              # forward evaluations a row, mean
+    n_forward: int          # evaluations that were run: rows share equal canvases
+    seconds: float
+    measures: dict          # name -> numerator (Q,), denominator (Q,)
+
+
+def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None,
+             decode=generate, loop=None):
+    """Sample n completions of each problem -> Evaluation; None if loop was stopped.
+
+    budget: probabilities a step, which bounds the memory. name: of a progress bar.
+    loop(n, generator, done) yields the numbers of the batches, as Run.loop does, which
+    can stop and go on; done, a dict, is all that there is of the batches before.
+    """
+    device, L = next(model.parameters()).device, task.completion_length
+    generator = torch.Generator().manual_seed(seed)
+    start = time.time()
+    done = {"texts": [], "nfe": [], "measures": [], "n_forward": 0}
+    size = max(1, budget // (n_samples * L * task.tokenizer.n_vocab))  # problems a batch
+    n_batches = -(-len(problems) // size)
+    if loop is None:
+        batches = tqdm(range(n_batches), name, leave=False, disable=name is None)
+    else:
+        batches = loop(n_batches, generator, done)
+    text = functools.cache(task.text)       # samples of one problem repeat
+    for i in batches:
+        prompts = task.prompts([p["question"] for p in problems[i * size:(i + 1) * size]])
+        prompts = prompts.to(device).repeat_interleave(n_samples, dim=0)    # (b * n, P)
+        sample = decode(model, prompts, L, decoder,
+                        lambda: torch.rand(len(prompts), L, generator=generator))
+        done["texts"] += [text(tuple(tokens)) for tokens in sample.tokens.tolist()]
+        done["nfe"] += sample.nfe.tolist()
+        done["measures"].append(measure(task, sample))
+        done["n_forward"] += sample.n_forward
+    if len(done["texts"]) < len(problems) * n_samples:
+        return None     # stopped
+    return judged(task, problems, n_samples, done, time.time() - start)
+
+
+def judged(task, problems, n_samples, done, seconds):
+    """What evaluate has collected, problem by problem -> Evaluation."""
+    texts = done["texts"]
+    texts = [texts[i:i + n_samples] for i in range(0, len(texts), n_samples)]
+    correct = np.array([[task.reward(text, problem["answer"]) for text in row]
+                        for row, problem in zip(texts, problems)])
+    measures = {}
+    for name in done["measures"][0]:
+        batches = [batch[name] for batch in done["measures"]]
+        measures[name] = tuple(
+            torch.cat([batch[side] for batch in batches]).view(-1, n_samples).sum(1).numpy()
+            for side in (0, 1))     # numerator, denominator
+    if n_samples > 1:       # different texts of a problem's n
+        measures["distinct"] = [len(set(row)) for row in texts], [1] * len(texts)
+    nfe = float(np.mean(done["nfe"]))
+    return Evaluation(correct, texts, nfe, done["n_forward"], seconds, measures)
+
+# ----------------------------------------------------------------------------------------
+# what a base knows
+
+
+@dataclass
+class Base:
+    masked_nll: float       # nats a token, on validation problems
+    common_answer: str      # of the training problems,
+    majority_answer: float  # and how often it would be right, on test problems
+    steps: dict          # name -> a number for each step (see probe_steps); {}: unknown
+
+    def measures(self):
+        """name -> number."""
+        found = {"masked_nll": self.masked_nll, "majority_answer": self.majority_answer}
+        for name, values in self.steps.items():
+            found.update({f"{name}_{step}": value for step, value in enumerate(values)})
+        return found
+
+    def next_value(self):
+        """The share of steps whose value is right, given a correct start (or 1)."""
+        return float(np.mean(self.steps.get("next_value", 1.0)))
+
+
+@torch.no_grad()
+def probe(model, task, n_problems):
+    """What the model knows without any decoding -> Base."""
+    device = next(model.parameters()).device
+    problems = task.held_out("validation", n_problems)
+    prompt = task.prompts([p["question"] for p in problems]).to(device)         # (Q, P)
+    completion = task.completions([p["solution"] for p in problems]).to(device)  # (Q, L)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(8):      # eight draws of the masks, always the same
+        t, is_masked = draw_masks(*completion.shape, generator)
+        losses.append(diffusion_loss(model, prompt, completion, t, is_masked).item())
+    common = mode(p["answer"] for p in task.held_out("train", 5000))
+    same = [p["answer"] == common for p in task.held_out("test", n_problems)]
+    steps = probe_steps(model, task, problems, prompt) if task.n_steps else {}
+    return Base(float(np.mean(losses)), common, float(np.mean(same)), steps)
+
+
+def probe_steps(model, task, problems, prompt):
+    """For each number of steps that are written before, a share of the problems: is the
+    next value right, given a correct start; does the text go on, and how often do the
+    task's own solutions; is the answer right if it is given then, "in the head"."""
+    def predict(n_written, position):
+        """What the model says there, given the text before: p (Q, V); the truth (Q,)."""
+        text = task.completions([task.solution(p, n_written) for p in problems])
+        text = text.to(prompt.device)                                           # (Q, L)
+        hidden = torch.arange(text.shape[1], device=text.device) >= position
+        canvas = torch.cat([prompt, text.masked_fill(hidden, task.mask_id)], dim=1)
+        logits = model(canvas)[:, task.prompt_length + position]                # (Q, V)
+        return logits.softmax(-1), text[:, position]
+
+    def accuracy(n_written, position):
+        p, truth = predict(n_written, position)
+        return (p.argmax(-1) == truth).float().mean().item()
+
+    n, fork = task.n_steps, task.fork_position
+    return {"next_value": [accuracy(n, fork(s + 1) - 1) for s in range(n)],
+            "go_on": [task.goes_on(predict(n, fork(s))[0]).mean().item() for s in range(n)],
+            "true_go_on": task.true_go_on(),
+            "answer_in_head": [accuracy(s, fork(s) + 1) for s in range(n + 1)]}
+
+# ----------------------------------------------------------------------------------------
+# rows and tables
+
+
+def row_key(stage, decoder, seed):
+    """The columns of a row that say what was measured."""
+    return {"stage": stage, "order": decoder.order, "selection": decoder.selection,
+            "block_length": decoder.block_length or "", "temperature": decoder.temperature,
+            "seed": seed}
+
+
+def result_rows(stage, decoder, evaluation, seed, ks=(1,)):
+    """Rows of results.csv: pass@k with its interval."""
+    n_problems, n_samples = evaluation.correct.shape
+    key = row_key(stage, decoder, seed)
+    return [{**key, "k": k, **bootstrap(pass_at_k(evaluation.correct, k)).rounded(),
+             "n_samples": n_samples, "n_problems": n_problems, "nfe": round(evaluation.nfe, 4)}
+            for k in ks]
+
+
+def measure_rows(stage, decoder, evaluation, seed):
+    """Rows of measures.csv."""
+    key = row_key(stage, decoder, seed)
+    return [{**key, "measure": name, **bootstrap(*sides).rounded()}
+            for name, sides in evaluation.measures.items()]
+
+
+def print_table(header, rows):
+    """The first column flush left; a row may stop early."""
+    rows = [[str(cell) for cell in row] for row in [header, *rows]]
+    width = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
+    for first, *rest in rows:
+        cells = [cell.rjust(w + 1) for cell, w in zip(rest, width[1:])]
+        print(" ", first.ljust(width[0]), *cells)
+
+# ----------------------------------------------------------------------------------------
+# python eval_gsm8k.py
+
 GSM8K_TEST = ("https://raw.githubusercontent.com/openai/grade-school-math/"
               "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/test.jsonl")
 GSM8K_TEST_SHA256 = "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14"
 
-def pass_at_k(correct, k):
-    """Unbiased pass@k of each problem, 1 - C(n-c, k) / C(n, k), as a product that can't overflow
-    (Chen et al. 2021, arXiv 2107.03374, section 2.1). correct (Q, n) of 0/1 -> (Q,)."""
-    n = correct.shape[1]
-    if not 1 <= k <= n:
-        raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
-    return np.array([1.0 if n - c < k else 1 - np.prod(1 - k / np.arange(n - c + 1, n + 1))
-                     for c in correct.sum(1).astype(int)])
 
-def bootstrap(numerator, denominator=None, n_resamples=2000):
-    """-> value, low, high of sum(numerator) / sum(denominator) over problems (Q,), or the mean."""
-    x = np.asarray(numerator, dtype=float)
-    y = np.ones_like(x) if denominator is None else np.asarray(denominator, dtype=float)
-    pick = np.random.default_rng(0).integers(len(x), size=(n_resamples, len(x)))
-    with np.errstate(invalid="ignore"):     # 0/0 (no fork in any text) is nan, and shown as nan
-        value, ratio = x.sum() / y.sum(), x[pick].sum(1) / y[pick].sum(1)
-    ratio = ratio[np.isfinite(ratio)]
-    return (value, *(np.percentile(ratio, [2.5, 97.5]) if len(ratio) else (np.nan, np.nan)))
-
-def measure(task, sample):
-    """name -> numerator (B,), denominator (B,), of everything that is not an accuracy."""
-    tokens, rank, L = sample.tokens, sample.rank, sample.rank.shape[1]
-    committed, one, lengths = rank < L, torch.ones(len(rank)), text_length(tokens, task.eos_id)
-    rows = {"tokens_per_evaluation": (lengths, sample.nfe),
-            "non_top_commits": ((committed & ~sample.is_top).sum(1), committed.sum(1))}
-    if task.n_steps:
-        forks, inside = task.forks(tokens), torch.arange(L, device=rank.device) < lengths[:, None]
-        body = inside & (tokens != task.eos_id)
-        # Bypassed: something to the right, before end-of-text, came earlier. (Blocks need no word
-        # here: a later one is not begun before this one is full.)
-        first = rank.masked_fill(~body, L).flip(1).cummin(1).values.flip(1)  # from here on
-        for name, where in ("fork", forks & inside), ("other", ~forks & inside):
-            rows[f"bypass_{name}"] = ((first < rank) & where).sum(1), where.sum(1)
-            rows[f"entropy_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
-        end = rank.gather(1, lengths[:, None] - 1)[:, 0]    # early: before something on its left
-        is_well_formed = functools.cache(lambda t: task.is_well_formed(task.text(t)))
-        early = (end < rank.masked_fill(~body, -1).amax(1)) & (tokens == task.eos_id).any(1)
-        malformed = torch.tensor([not is_well_formed(tuple(t)) for t in tokens.tolist()])
-        rows |= {"early_end": (early, one), "malformed": (malformed, one)}
-    return {k: tuple(x.cpu().double().numpy() for x in pair) for k, pair in rows.items()}
-
-def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None,
-             decode=generate, walk=lambda n, generator, memory: range(n)):
-    """-> dict: correct (Q, n), texts (Q lists of n), nfe (mean), n_forward, seconds, measures: name
-    -> (numerator, denominator), (Q,) each. budget: probabilities a step; name: a progress bar's;
-    walk: yields the numbers of the batches, as train.steps does, which can stop and go on."""
-    device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
-    start, read, L = time.time(), functools.cache(task.text), task.completion_length   # they repeat
-    memory = {"texts": [], "nfe": [], "parts": [], "n_forward": 0}
-    chunk = max(1, budget // (n_samples * L * task.tokenizer.n_vocab))      # problems a batch
-    n = -(-len(problems) // chunk)
-    for i in tqdm(walk(n, generator, memory), name, n, leave=False, disable=name is None):
-        prompts = task.prompts([p["question"] for p in problems[i * chunk:(i + 1) * chunk]])
-        prompts = prompts.to(device).repeat_interleave(n_samples, dim=0)
-        sample = decode(model, prompts, L, decoder,
-                        lambda: torch.rand(len(prompts), L, generator=generator))
-        memory["texts"] += [read(tuple(tokens)) for tokens in sample.tokens.tolist()]
-        memory["nfe"] += sample.nfe.tolist()
-        memory["parts"].append(measure(task, sample))
-        memory["n_forward"] += sample.n_forward
-    texts, nfe, parts, n_forward = memory.values()
-    sums = {key: tuple(np.concatenate([p[key][side] for p in parts]).reshape(-1, n_samples).sum(1)
-                       for side in (0, 1)) for key in parts[0]}
-    texts = [texts[i:i + n_samples] for i in range(0, len(texts), n_samples)]
-    correct = [[task.reward(text, p["answer"]) for text in row] for row, p in zip(texts, problems)]
-    if n_samples > 1:
-        sums["distinct"] = [len(set(row)) for row in texts], [1] * len(texts)
-    return {"correct": np.array(correct), "texts": texts, "measures": sums, "n_forward": n_forward,
-            "nfe": float(np.mean(nfe)), "seconds": time.time() - start}
-
-def interval(*pair):
-    return {k: round(float(v), 5) for k, v in zip(("value", "low", "high"), bootstrap(*pair))}
-
-def result_rows(stage, decoder, result, seed, ks=(1,)):  # -> rows of results.csv, measures.csv
-    key = dict(zip(KEY, [stage, decoder.order, decoder.selection, decoder.block_length or "",
-                         decoder.temperature]), seed=seed)
-    n_problems, n_samples = result["correct"].shape
-    rows = [{**key, "k": k, **interval(pass_at_k(result["correct"], k)), "n_samples": n_samples,
-             "n_problems": n_problems, "nfe": round(result["nfe"], 4)} for k in ks]
-    return rows, [{**key, "measure": m, **interval(*p)} for m, p in result["measures"].items()]
-
-def write_csv(path, columns, rows):
-    buffer = io.StringIO()
-    rows = [[row.get(column, "") for column in columns] for row in rows]
-    csv.writer(buffer, lineterminator="\n").writerows([columns, *rows])
-    write_whole(path, buffer.getvalue().encode())
-
-def read_csv(path):
-    return list(csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()))
-
-def print_table(header, rows):  # the first column flush left; a row may stop early
-    rows = [[str(c) for c in row] for row in [header, *rows]]
-    width = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
-    for first, *rest in rows:
-        print(" ", first.ljust(width[0]), *(" " + c.rjust(w) for c, w in zip(rest, width[1:])))
-
-def download(path):  # GSM8K's test file, once; raises OSError or ValueError
-    there = Path(path).is_file()
+def download(path):
+    """GSM8K's test file, if it is not there. Raises OSError or ValueError."""
+    is_there = Path(path).is_file()
     try:
-        with open(path, "rb") if there else urllib.request.urlopen(GSM8K_TEST, timeout=30) as file:
-            data = file.read(2_000_000)
-    except (OSError, HTTPException) as e:
-        raise OSError(f"no download ({e}): put {GSM8K_TEST} at {path}, or use --data") from None
+        if is_there:
+            source = open(path, "rb")
+        else:
+            source = urllib.request.urlopen(GSM8K_TEST, timeout=30)
+        with source:
+            data = source.read(2_000_000)  # it has 749,738 bytes; some other may not end
+    except (OSError, HTTPException) as error:
+        raise OSError(
+            f"no download ({error}): put {GSM8K_TEST} at {path}, or use --data") from None
     if hashlib.sha256(data).hexdigest() != GSM8K_TEST_SHA256:
-        raise ValueError(f"{path} is not GSM8K's test file (SHA-256): remove it" if there else
-                         f"{GSM8K_TEST} is not the file it was (SHA-256); nothing was saved")
-    if not there:
+        if is_there:
+            raise ValueError(f"{path} is not GSM8K's test file (SHA-256): remove it")
+        raise ValueError(f"{GSM8K_TEST} is not the file it was (SHA-256); nothing was saved")
+    if not is_there:
         write_whole(path, data)
 
-def main(argv=None):
+
+def parse_flags(argv):
     parser = new_parser("Accuracy or pass@k of a checkpoint, in any decoding order.")
-    parser.add_argument("--download", action="store_true", help="fetch GSM8K's test file, use it")
-    parser.add_argument("--limit", type=int, default=400, help="how many problems")
-    parser.add_argument("--k", default="1", help="pass@k for these k, as in 1,2,4")
-    parser.add_argument("--csv", help="write the rows to this file")
+    add = parser.add_argument
+    add("--download", action="store_true", help="fetch GSM8K's test file, use it")
+    add("--limit", type=positive(int), default=400, help="how many problems")
+    add("--k", default="1", help="pass@k for these k, as in 1,2,4")
+    add("--csv", help="write the rows to this file")
     add_decoder_flags(parser)
-    args = parser.parse_args(argv)
+    return parser, parser.parse_args(argv)
+
+
+def parse_ks(text, n_samples):
+    ks = [int(k) if k.strip().isdecimal() else 0 for k in text.split(",")]
+    if not 1 <= min(ks) <= max(ks) <= n_samples:
+        raise ValueError(f"--k {text}: whole numbers from 1 to --samples, as in 1,2,4")
+    return ks
+
+
+def main(argv=None):
+    parser, args = parse_flags(argv)
     try:
         if args.download:
             args.data = args.data or "gsm8k_test.jsonl"
             download(args.data)
         model, task, info, decoder = load_from_flags(args)
-        ks = [int(k) if k.strip().isdecimal() else 0 for k in args.k.split(",")]
-        if not 1 <= min(ks) <= max(ks) <= args.samples:
-            raise ValueError(f"--k {args.k}: whole numbers from 1 to --samples, as in 1,2,4")
-        if args.limit < 1:
-            raise ValueError("--limit must be 1 or more")
+        ks = parse_ks(args.k, args.samples)
         problems = task.held_out("test", args.limit)
-        if args.csv:
-            path = Path(args.csv)       # can it be written? What is there stays until the end
+        if args.csv:        # can it be written? What is there stays until the end
+            path = Path(args.csv)
             write_whole(path, path.read_bytes() if path.is_file() else b"")
     except (OSError, ValueError) as error:
         parser.error(plain(str(error)))
-    if n := task.too_long.get("test"):
-        print(f"{n} rows do not fit this model's canvas and are left out")
-    result = evaluate(model, task, problems, decoder, args.samples, args.seed, name="decoding")
-    rows, measures = result_rows(info.get("stage", ""), decoder, result, args.seed, ks)
+    n_left_out = task.too_long.get("test")
+    if n_left_out:
+        print(f"{n_left_out} rows do not fit this model's canvas and are left out")
+    found = evaluate(model, task, problems, decoder, args.samples, args.seed,
+                     name="decoding")
+    stage = info.get("stage", "")
+    results = result_rows(stage, decoder, found, args.seed, ks)
+    rows = [(f"pass@{row['k']}", row) for row in results]
+    rows += [(row["measure"], row)
+             for row in measure_rows(stage, decoder, found, args.seed)]
     print_table(["measure", "value", "95 % interval"], [
-        [r.get("measure") or f"pass@{r['k']}", f"{r['value']:.3f}",
-         f"{r['low']:.3f} to {r['high']:.3f}"] for r in rows + measures])
+        [name, f"{row['value']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"]
+        for name, row in rows])
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
-          f"{result['nfe']:.1f} forward evaluations a row, {result['n_forward']} run in all, "
-          f"{result['seconds']:.1f} s")
-    try:
-        if args.csv:
-            write_csv(args.csv, RESULT_COLUMNS, rows)
-    except OSError as error:
-        parser.exit(1, f"{parser.prog}: error: {plain(str(error))}\n")
+          f"{found.nfe:.1f} forward evaluations a row, {found.n_forward} run in all, "
+          f"{found.seconds:.1f} s")
+    if args.csv:
+        try:
+            write_csv(args.csv, RESULT_COLUMNS, results)
+        except OSError as error:
+            parser.exit(1, f"{parser.prog}: error: {plain(str(error))}\n")
+
 
 if __name__ == "__main__":
     main()

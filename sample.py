@@ -2,233 +2,486 @@
 
     python sample.py --watch --order top_probability --select threshold=0.9
 
-Each step runs the model once, *scores* the masked positions (the order), *selects* how many of the
-best to commit, and draws their tokens. Out come the tokens and, for every position, its `rank`: the
-step at which it was committed. Left to right, confidence first, parallel: each is a choice of rank.
-Legend: B rows, A of them alive, P prompt, L completion, V vocabulary, U distinct canvases."""
+Each step runs the model once, *scores* the masked positions (the order), *selects* how
+many of the best to commit, and draws their tokens. Out come the tokens and, for every
+position, its *rank*: the step at which it was committed. A text of five tokens that was
+written
+
+    left to right                           rank 0 1 2 3 4
+    from right to left                      rank 4 3 2 1 0
+    in parallel, the ends first, together   rank 0 1 1 1 0
+    and its end-of-text was committed at position 2: what comes after it never is
+                                            rank 0 1 2 5 5   (5 = L, "never")
+
+Legend: B rows, A of them alive, P prompt, L completion, V vocabulary, U distinct
+canvases, n positions of these that are looked at, M candidates of the rows that are
+alive.
+"""
 import sys
-from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
+from argparse import (SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser,
+                      ArgumentTypeError)
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
-from data import load_task, plain
-from model import chunks, distinct, load_checkpoint
+import torch.nn.functional as F
 
-ORDERS = {      # what is committed first, by a score; p is untempered, ties go to the left
-    "left_to_right": "the leftmost mask: JustGRPO's rollouts",
-    "confidence": "draw everywhere, keep the likeliest (LLaDA's LCR, the paper's arbitrary order)",
-    "redrawn": "the position that confidence would choose, and there another draw",
-    "top_probability": "the position with the highest max p, then draw there (TPP, 2502.06768)",
-    "margin": "the largest p(1st) - p(2nd), then draw",
-    "entropy": "the lowest entropy, then draw", "random": "one random permutation a row",
-    "exploratory": "the highest entropy first, then top_probability (EGI, arXiv 2609.34509)"}
-SELECTIONS = {  # how many are committed in one step, and the default value
-    "k": (1, "the k best (LLaDA, arXiv 2502.09992)"),
-    "threshold": (0.9, "all with max p >= value, at least the best (Fast-dLLM, 2505.22618)"),
-    "factor": (1.0, "the largest n with (n+1)(1 - n-th highest max p) < value (Fast-dLLM)"),
-    "entropy_bound": (0.1, "by rising entropy while sum - max <= value (EB-Sampler, 2505.24857)"),
-    "fork": (0.9, "all with max p >= value; if none, the leftmost (Fork-dLLM, 2609.39859)")}
+from data import TASKS, read_jsonl
+from model import ModelConfig, chunks, distinct, from_weights
+from runs import is_sound, load, plain, save
+
+# ----------------------------------------------------------------------------------------
+# the decoders
+
+
+@dataclass
+class Candidates:
+    """What an order may look at: M masked positions, all that could be committed now."""
+    drawn: torch.Tensor         # (M,) the probability of the token that was drawn there
+    top: torch.Tensor           # (M,) the highest probability there
+    second: torch.Tensor        # (M,) and the second
+    entropy: torch.Tensor       # (M,) nats
+    position: torch.Tensor      # (M,) 0 ... L-1
+    permuted: torch.Tensor      # (M,) a random number, fixed for each position of a row
+    step: int
+
+
+# name: what it is, and its score; the highest is committed first. Probabilities are
+# untempered; ties go to the left.
+ORDERS = {
+    "left_to_right": ("the leftmost mask: JustGRPO's rollouts",
+                      lambda at: -at.position.float()),
+    "confidence": ("draw everywhere, keep the likeliest (LLaDA's LCR, the paper's arbitrary "
+                   "order)",
+                   lambda at: at.drawn),
+    "top_probability": ("the position with the highest max p, then draw there (TPP, "
+                        "2502.06768)",
+                        lambda at: at.top),
+    "margin": ("the largest p(1st) - p(2nd), then draw",
+               lambda at: at.top - at.second),
+    "entropy": ("the lowest entropy, then draw",
+                lambda at: -at.entropy),
+    "random": ("one random permutation a row",
+               lambda at: at.permuted),
+    "exploratory": ("the highest entropy first, then top_probability (EGI, arXiv 2609.34509)",
+                    lambda at: at.top if at.step else at.entropy),
+}
+
+
+@dataclass
+class Ranked:
+    """What a selection may look at: each row's candidates, the best first. All (A, L)."""
+    n: torch.Tensor             # (L,) 1, 2, 3, ...
+    top: torch.Tensor           # the highest probability there
+    entropy: torch.Tensor       # nats
+
+
+# name: its default value, what it is, and how many are committed in one step: the first
+# so many for which it is true, and at least one.
+SELECTIONS = {
+    "k": (1.0, "the k best (LLaDA, arXiv 2502.09992)",
+          lambda at, k: at.n <= k),
+    "threshold": (0.9, "all with max p >= value, at least the best (Fast-dLLM, 2505.22618)",
+                  lambda at, tau: at.top >= tau),
+    "factor": (1.0, "the largest n with (n+1)(1 - n-th highest max p) < value (Fast-dLLM)",
+               lambda at, f: (at.n + 1) * (1 - at.top) < f),
+    "entropy_bound": (0.1, "by rising entropy while sum - max <= value (EB-Sampler, "
+                           "2505.24857)",
+                      lambda at, gamma: at.entropy.cumsum(1) - at.entropy <= gamma),
+    "fork": (0.9, "all with max p >= value; if none, the leftmost (Fork-dLLM, 2609.39859)",
+             lambda at, lam: at.top >= lam),
+}
+
 
 @dataclass(frozen=True)
 class Decoder:
-    """An order, a selection with its value, and blocks of block_length positions, finished from
-    left to right (None: one block). Raises ValueError for a combination that means nothing."""
+    """An order, a selection with its value, and blocks of block_length positions, which
+    are finished from left to right (None: one block).
+
+    temperature 0 takes the likeliest token. Raises ValueError for a combination that
+    means nothing.
+    """
     order: str = "left_to_right"
     select: str = "k"
-    value: float | None = None      # None: the selection's own default
+    value: float | None = None          # None: the selection's own default
     block_length: int | None = None
     temperature: float = 0.0
-    selection = property(lambda self: f"{self.select}={self.value:g}")
 
     def __post_init__(self):
-        for field, known in ("order", ORDERS), ("select", SELECTIONS):
-            if (name := getattr(self, field)) not in known:
+        for field, known in (("order", ORDERS), ("select", SELECTIONS)):
+            name = getattr(self, field)
+            if name not in known:
                 raise ValueError(f"unknown {field} {name!r}; known: {', '.join(known)}")
         if self.value is None:
             object.__setattr__(self, "value", SELECTIONS[self.select][0])
-        whole = self.select != "k" or self.value >= 1 and self.value % 1 == 0
-        if not (0 <= self.value < float("inf") and whole):
+        is_whole = self.value >= 1 and self.value % 1 == 0
+        if not 0 <= self.value < float("inf") or (self.select == "k" and not is_whole):
             raise ValueError(f"{self.selection}: a value is 0 or more, and k is 1, 2, 3, ...")
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"the temperature is {self.temperature}; it must be 0 or more")
         if self.block_length is not None and self.block_length < 1:
             raise ValueError(f"the block length is {self.block_length}; it must be 1 or more")
-        if self.select != "k" and self.order != "top_probability" and (
-                self.order != "confidence" or self.temperature):    # else it is the same thing
-            raise ValueError(f"{self.select} picks positions by certainty, not in order "
-                             f"{self.order}: use top_probability (or confidence at temperature 0)")
+        # At temperature 0, confidence and top_probability are the same thing.
+        by_certainty = self.order == "top_probability" or (
+            self.order == "confidence" and self.temperature == 0)
+        if self.select != "k" and not by_certainty:
+            raise ValueError(
+                f"{self.select} picks positions by certainty, not in order {self.order}: use "
+                "top_probability (or confidence at temperature 0)")
+
+    @property
+    def selection(self):
+        return f"{self.select}={self.value:g}"
 
     def __str__(self):
-        block = f", blocks of {self.block_length}" if self.block_length else (
-            ", one block" * (self.order not in ("left_to_right", "random")))
-        return self.order + block + f", {self.selection}" * (self.selection != "k=1")
+        text = self.order
+        if self.block_length:
+            text += f", blocks of {self.block_length}"
+        elif self.order not in ("left_to_right", "random"):
+            text += ", one block"
+        if self.selection != "k=1":
+            text += f", {self.selection}"
+        return text
+
 
 @dataclass
 class Sample:
-    """What is left when a row is finished has rank L ("never"), end-of-text, entropy and logp 0."""
+    """B completions. What was never committed has rank L, end-of-text, entropy and logp
+    0."""
     tokens: torch.Tensor    # (B, L)
     rank: torch.Tensor      # (B, L) the step of the commit
     entropy: torch.Tensor   # (B, L) nats, of the untempered distribution at the commit
-    logp: torch.Tensor      # (B, L) untempered log-probability of the token at the commit
+    logp: torch.Tensor    # (B, L) untempered log-probability of the token at the commit
     top: torch.Tensor       # (B, L) the probability of the most probable token there
     is_top: torch.Tensor    # (B, L) whether the token was that one
     nfe: torch.Tensor       # (B,) forward evaluations of that row while it was alive
-    n_forward: int = 0      # evaluations run: rows share those of canvases that they have in common
+    n_forward: int = 0    # evaluations run: rows share those of canvases that are equal
+
+
+def empty_sample(n_rows, length, mask_id, device):
+    def full(value, *shape):
+        return torch.full(shape, value, device=device)
+
+    return Sample(
+        tokens=full(mask_id, n_rows, length), rank=full(length, n_rows, length),
+        entropy=full(0.0, n_rows, length), logp=full(0.0, n_rows, length),
+        top=full(0.0, n_rows, length), is_top=full(False, n_rows, length),
+        nfe=full(0, n_rows))
+
 
 @torch.no_grad()
 def generate(model, prompts, length, decoder, uniform=None):
-    """Fill `length` masks after each prompt (B, P) -> Sample. uniform(): fresh (B, L) numbers in
-    [0, 1), one call a step (redrawn: two; random: one before the first); default torch.rand."""
-    config, device, B, L = model.config, prompts.device, len(prompts), length
+    """Fill `length` masks after each prompt (B, P), in any order -> Sample.
+
+    uniform(): fresh (B, L) numbers in [0, 1), one call a step (random order: one more
+    before the first step); default torch.rand.
+    """
+    config, device = model.config, prompts.device
+    B, L = len(prompts), length
     uniform = uniform or (lambda: torch.rand(B, L))
-    def full(value, *shape):
-        return torch.full(shape or (B, L), value, device=device)
-    out = Sample(tokens=full(config.mask_id), rank=full(L), entropy=full(0.0), logp=full(0.0),
-                 top=full(0.0), is_top=full(False), nfe=full(0, B))
-    position = torch.arange(L, device=device)
-    # Left to right, one a step, only the leftmost mask matters: blocks of one position.
-    single = decoder.order == "left_to_right" and decoder.selection == "k=1"
-    block = position // (1 if single else decoder.block_length or L)
-    # An order that is known beforehand: left to right, or a permutation of each row.
-    fixed = uniform().to(device) if decoder.order == "random" else -position.float().expand(B, L)
-    alive, step = torch.arange(B, device=device), 0
+    out = empty_sample(B, L, config.mask_id, device)
+    block = torch.arange(L, device=device) // block_size(decoder, L)              # (L,)
+    permuted = torch.zeros_like(out.logp)                                    # (B, L)
+    if decoder.order == "random":
+        permuted = uniform().to(device)
+    alive = torch.arange(B, device=device)   # rows that are not finished           (A,)
+    step = 0
     while len(alive):
-        u = uniform().to(device)[alive]                                                  # (A, L)
-        # One evaluation for each of the U distinct canvases; state (A,) says which is whose.
-        canvas, state = distinct(torch.cat([prompts[alive], out.tokens[alive]], dim=1))  # (U, P+L)
-        masked = canvas[:, -L:] == config.mask_id                                        # (U, L)
-        # Candidates: the masks in the block of the leftmost one, n in all; no other is looked at.
-        candidate = masked & (block == block[masked.int().argmax(1)][:, None])           # (U, L)
-        wanted = torch.nn.functional.pad(candidate, (prompts.shape[1], 0))               # (U, P+L)
-        logp = torch.cat([model(*c) for c in chunks(model, canvas, wanted)]).log_softmax(-1)
-        p = logp.exp()                                                                   # (n, V)
-        top, second = p.topk(2).values.unbind(-1)                                        # (n,)
-        entropy = torch.special.entr(p).sum(-1)                                          # (n,)
-        # The M candidates of the rows; i (M,) says which of the n each is.
-        mine = candidate[state]                                                          # (A, L)
-        row, column = mine.nonzero(as_tuple=True)                                        # (M,)
-        i = (candidate.flatten().cumsum(0).view_as(candidate) - 1)[state[row], column]
-        drawn = draw(logp, decoder.temperature, i, u[row, column])                       # (M,)
-        score = {       # what each order prefers: the highest is committed first
-            "left_to_right": fixed[alive[row], column], "random": fixed[alive[row], column],
-            "confidence": p[i, drawn], "redrawn": p[i, drawn],  # so the draws choose the position
-            "top_probability": top[i], "margin": (top - second)[i], "entropy": -entropy[i],
-            "exploratory": (top if step else entropy)[i]}[decoder.order]                 # (M,)
-        chosen = select(decoder, *(torch.zeros_like(u).masked_scatter(mine, x)
-                                   for x in (score, top[i], entropy[i])), mine)[mine]    # (M,)
-        at, i, new = (alive[row[chosen]], column[chosen]), i[chosen], drawn[chosen]
-        if decoder.order == "redrawn":
-            new = draw(logp, decoder.temperature, i, uniform().to(device)[at])
-        out.tokens[at], out.rank[at] = new, step
-        out.logp[at], out.entropy[at] = logp[i, new], entropy[i]
-        out.top[at], out.is_top[at] = top[i], new == p.argmax(-1)[i]
-        out.nfe[alive], out.n_forward = out.nfe[alive] + 1, out.n_forward + len(canvas)
-        alive, step = alive[~is_finished(out.tokens[alive], config)], step + 1
+        u = uniform().to(device)[alive]                                         # (A, L)
+        # Rows with equal canvases share one evaluation; state says which is whose.
+        canvas, state = distinct(torch.cat([prompts[alive], out.tokens[alive]], dim=1))
+        # Only the masks in the block of the leftmost one can be committed, or are
+        # looked at.
+        masked = canvas[:, -L:] == config.mask_id                               # (U, L)
+        current = block[masked.int().argmax(1)]                                   # (U,)
+        looked_at = masked & (block == current[:, None])                        # (U, L)
+        logp = run(model, canvas, F.pad(looked_at, (prompts.shape[1], 0)))      # (n, V)
+        p = logp.exp()
+        top, second = p.topk(2).values.unbind(-1)                                 # (n,)
+        entropy = torch.special.entr(p).sum(-1)                                   # (n,)
+        # The candidates of all rows; `which` says where in the n each is.
+        candidate = looked_at[state]                                            # (A, L)
+        row, position = candidate.nonzero(as_tuple=True)                          # (M,)
+        place = looked_at.flatten().cumsum(0).view_as(looked_at) - 1            # (U, L)
+        which = place[state[row], position]                                       # (M,)
+        token = draw(logp, decoder.temperature, which, u[row, position])          # (M,)
+        score = ORDERS[decoder.order][1](Candidates(
+            drawn=p[which, token], top=top[which], second=second[which],
+            entropy=entropy[which], position=position,
+            permuted=permuted[alive[row], position], step=step))                  # (M,)
+        chosen = select(decoder, candidate, score, top[which], entropy[which])    # (M,)
+        at = alive[row[chosen]], position[chosen]
+        which, token = which[chosen], token[chosen]
+        out.tokens[at] = token
+        out.rank[at] = step
+        out.logp[at] = logp[which, token]
+        out.entropy[at] = entropy[which]
+        out.top[at] = top[which]
+        out.is_top[at] = token == p.argmax(-1)[which]
+        out.nfe[alive] += 1
+        out.n_forward += len(canvas)
+        alive = alive[~is_finished(out.tokens[alive], config)]
+        step += 1
     out.tokens[out.tokens == config.mask_id] = config.eos_id
     return out
 
+
+def block_size(decoder, length):
+    """How far to the right a step may reach."""
+    if decoder.order == "left_to_right" and decoder.selection == "k=1":
+        return 1        # then only the leftmost mask matters
+    return decoder.block_length or length
+
+
+def run(model, canvas, wanted):
+    """Log-probabilities (n, V) at the wanted positions of U canvases (U, P+L)."""
+    logits = [model(*piece) for piece in chunks(model, canvas, wanted)]
+    return torch.cat(logits).log_softmax(-1)
+
+
 def draw(logp, temperature, which, u):
-    """A token each from p^(1/T), by inverting the cumulative distribution at u. logp (n, V), which
-    (m,) of these n, u (m,) in [0, 1) -> (m,). Adding 1 from row to row makes of the whole table one
-    rising sequence, so that a draw is a binary search, however many ask of one row."""
+    """A token each from p^(1/T), by inverting the cumulative distribution at u.
+
+    logp (n, V), which (M,) of these n, u (M,) in [0, 1) -> (M,). Adding 1 from row to
+    row makes of the whole table one rising sequence, so that a draw is a binary search,
+    however many ask of one row.
+    """
     if temperature == 0:
         return logp.argmax(-1)[which]
-    shifted = logp - logp.amax(-1, keepdim=True)        # no overflow at tiny temperatures
-    cdf = (shifted / temperature).softmax(-1).cumsum(-1)                                 # (n, V)
-    cdf = cdf / cdf[:, -1:]         # ends at exactly 1, so that u < 1 always falls inside
+    shifted = logp - logp.amax(-1, keepdim=True)    # no overflow at tiny temperatures
+    cdf = (shifted / temperature).softmax(-1).cumsum(-1)                        # (n, V)
+    cdf = cdf / cdf[:, -1:]     # ends at exactly 1, so that u < 1 always falls inside
     rising = cdf.double() + torch.arange(len(cdf), device=cdf.device)[:, None]
     found = torch.searchsorted(rising.flatten(), which + u.double(), right=True)
     return found - which * cdf.shape[1]
 
-def select(decoder, score, top, entropy, candidate):
-    """Which candidates to commit now, at least one a row. All arguments and the result (A, L)."""
-    value, n = decoder.value, torch.arange(1, score.shape[1] + 1, device=score.device)
-    # Best first, candidates before the rest, ties from the left (fork: without certainty, all tie).
-    key = {"entropy_bound": -entropy, "fork": (top >= value).float()}.get(decoder.select, score)
-    order = key.masked_fill(~candidate, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    real, top, entropy = (x.gather(1, order) for x in (candidate, top, entropy))
-    take = {        # then every rule says: commit the first so many
-        "k": n <= value, "threshold": top >= value, "fork": top >= value,
-        "factor": (n + 1) * (1 - top) < value,      # max p falls along n: what passes is a prefix
-        "entropy_bound": entropy.cumsum(1) - entropy <= value,      # the n-th is the largest so far
-    }[decoder.select]
-    return torch.zeros_like(candidate).scatter(1, order, (take | (n == 1)) & real)
 
-def is_finished(tokens, config):  # (A, L) -> (A,): all before the first end-of-text is committed
-    return ~((tokens == config.mask_id) & ((tokens == config.eos_id).cumsum(1) == 0)).any(1)
+def select(decoder, candidate, score, top, entropy):
+    """Which of the M candidates to commit now, at least one a row: (M,) bool.
 
-def text_length(tokens, eos_id):  # (B, L) -> (B,), the first end-of-text included
-    return ((tokens == eos_id).cumsum(1) == 0).sum(1).add(1).clamp(max=tokens.shape[1])
+    candidate (A, L); score, top and entropy (M,), of its True places, row by row.
+    """
+    def table(values, fill):
+        """(M,) -> (A, L)"""
+        filled = torch.full(candidate.shape, fill, device=values.device)
+        return filled.masked_scatter(candidate, values)
 
-def new_parser(description):  # says what is wrong in one line, exit status 2
+    key = score
+    if decoder.select == "entropy_bound":       # has an order of its own
+        key = -entropy
+    if decoder.select == "fork":        # where nothing is certain all tie: the leftmost
+        key = (top >= decoder.value).float()
+    order = table(key, -torch.inf).argsort(dim=1, descending=True, stable=True)  # (A, L)
+    n = torch.arange(1, candidate.shape[1] + 1, device=order.device)
+    ranked = Ranked(n, table(top, 0.0).gather(1, order),
+                    table(entropy, 0.0).gather(1, order))
+    take = SELECTIONS[decoder.select][2](ranked, decoder.value) | (n == 1)      # (A, L)
+    take = take & candidate.gather(1, order)
+    return torch.zeros_like(candidate).scatter(1, order, take)[candidate]
+
+
+def is_finished(tokens, config):
+    """(A, L) -> (A,): everything before the first end-of-text is committed."""
+    is_text = (tokens == config.eos_id).cumsum(1) == 0
+    return ~((tokens == config.mask_id) & is_text).any(1)
+
+
+def text_length(tokens, eos_id):
+    """(B, L) -> (B,): tokens up to the first end-of-text, which counts."""
+    is_text = (tokens == eos_id).cumsum(1) == 0
+    return is_text.sum(1).add(1).clamp(max=tokens.shape[1])
+
+# ----------------------------------------------------------------------------------------
+# checkpoints
+
+
+def save_checkpoint(path, model, task, **info):
+    """info: plain values, such as the stage and the seed."""
+    save(path, {"config": asdict(model.config), "model": model.state_dict(),
+                "task": task.describe(), "info": info})
+
+
+def load_checkpoint(path, device="cpu"):
+    """A model in eval mode, its task's description, and the info that was saved with
+    them.
+
+    Raises OSError, or ValueError in one line.
+    """
+    def rebuild(saved):
+        if not is_sound(saved["model"]):
+            raise ValueError("weights that are no numbers, or beyond all bounds")
+        model = from_weights(ModelConfig(**saved["config"]), saved["model"])
+        canvas = torch.zeros(1, min(model.config.max_length, 64), dtype=torch.long)
+        if model(canvas).isnan().any():
+            raise ValueError("it does not run")
+        return model.to(device), dict(saved["task"]), dict(saved["info"])
+
+    return load(path, rebuild, most=2**30)
+
+
+def load_task(description, config, test_file=None):
+    """The task of a checkpoint whose network has this config; test_file: rows to test on.
+
+    Raises ValueError in one line, also where the two do not belong together.
+    """
+    name = str(description.get("name"))
+    if name not in TASKS:
+        raise ValueError(
+            f"task {name!r} is one of your own: call eval_gsm8k.evaluate in a script")
+    try:
+        task = TASKS[name](**{k: v for k, v in description.items() if k != "name"})
+        ids = task.tokenizer.n_vocab, task.mask_id, task.eos_id
+        if ids != (config.vocab_size, config.mask_id, config.eos_id):
+            raise ValueError("the vocabulary is another network's")
+        if not 0 < task.completion_length <= config.max_length - task.prompt_length:
+            raise ValueError("the canvas is another network's")
+        if task.n_steps:
+            task.prompts([task.problem("test", 0)["question"]])
+        task.completions([""])
+    except Exception as error:      # whatever odd values may provoke
+        raise ValueError(f"the checkpoint's task is damaged ({str(error)[:60]!r})") from None
+    if test_file:
+        task.use_rows({"test": read_jsonl(test_file)})
+    return task
+
+# ----------------------------------------------------------------------------------------
+# flags that several programs share
+
+
+def new_parser(description):
+    """An ArgumentParser that says what is wrong in one line, exit status 2."""
     with suppress(AttributeError):      # a terminal that can't write an é gets \xe9
         sys.stdout.reconfigure(errors="backslashreplace")
     parser = ArgumentParser(description=description, usage=SUPPRESS, allow_abbrev=False,
                             formatter_class=ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--device", default="auto", help="cuda, mps, cpu; auto: what works of them")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, problems and draws")
+    parser.add_argument("--device", default="auto",
+                        help="cuda, mps, cpu; auto: what works of them")
+    parser.add_argument("--seed", type=seed, default=0,
+                        help="of weights, problems and draws")
     return parser
+
+
+def seed(text):
+    """A flag's type: what torch takes for a seed."""
+    number = int(text)
+    try:
+        torch.Generator().manual_seed(number)
+    except (ValueError, RuntimeError, OverflowError):
+        raise ArgumentTypeError(f"{number} is beyond 64 bits") from None
+    return number
+
+
+def positive(kind):
+    """A flag's type: an int or a float above 0."""
+    def parse(text):
+        number = kind(text)
+        if not 0 < number < float("inf"):
+            raise ArgumentTypeError(f"{text} is not above 0")
+        return number
+    parse.__name__ = f"positive {kind.__name__}"    # argparse shows it
+    return parse
+
 
 def add_decoder_flags(parser):
     add = parser.add_argument
     add("--checkpoint", default="out/justgrpo.pt", help="made by train.py")
     add("--data", help="a GSM8K file to take test problems from, instead of the task's own")
     add("--order", default="left_to_right", help="which position first: " + "; ".join(
-        f"{name}: {text}" for name, text in ORDERS.items()))
-    add("--select", default="k=1", metavar="NAME[=VALUE]", help="how many a step: " + "; ".join(
-        f"{name}={value:g}: {text}" for name, (value, text) in SELECTIONS.items()))
-    add("--block-length", type=int, help="finish blocks of this many tokens from left to right")
+        f"{name}: {text}" for name, (text, _) in ORDERS.items()))
+    add("--select", default="k=1", metavar="NAME[=VALUE]", help="how many a step: "
+        + "; ".join(f"{name}={value:g}: {text}"
+                    for name, (value, text, _) in SELECTIONS.items()))
+    add("--block-length", type=int,
+        help="finish blocks of this many tokens from left to right")
     add("--temperature", type=float, default=0.0, help="0 takes the likeliest token")
-    add("--samples", type=int, default=1, help="completions a problem")
+    add("--samples", type=positive(int), default=1, help="completions a problem")
 
-def load_from_flags(args):  # -> model, task, info, Decoder
+
+def load_from_flags(args):
+    """Model, task, info and Decoder of these flags. Raises OSError, or ValueError."""
     model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
-    task = load_task(description, args.data, model.config)
+    task = load_task(description, model.config, args.data)
     name, _, value = args.select.partition("=")
     value = float(value) if value else None     # ValueError names what is no number
     if (args.block_length or 0) > task.completion_length:
-        raise ValueError(f"--block-length is at most {task.completion_length}, the completion's")
-    if args.samples < 1:
-        raise ValueError("--samples must be 1 or more")
-    torch.manual_seed(args.seed)        # refuses what can't be a seed
-    return model, task, info, Decoder(args.order, name, value, args.block_length, args.temperature)
+        raise ValueError(
+            f"--block-length is at most {task.completion_length}, the completion's")
+    decoder = Decoder(args.order, name, value, args.block_length, args.temperature)
+    torch.manual_seed(args.seed)
+    return model, task, info, decoder
 
-def pick_device(name):  # auto: cuda if there, mps if it runs what we need, else cpu
-    for device in ("cuda", "mps", "cpu") if name == "auto" else (name,):
-        with suppress(RuntimeError, AssertionError, TypeError):     # mps: not all that we need
-            torch.rand(2, 2, device=device).double().argsort(dim=1, stable=True).unique(dim=0)
+
+def pick_device(name):
+    """auto: cuda if there, mps if it runs what we need, else cpu. ValueError: does not
+    work."""
+    devices = ("cuda", "mps", "cpu") if name == "auto" else (name,)
+    for device in devices:
+        with suppress(RuntimeError, AssertionError, TypeError):  # mps: not all that we need
+            numbers = torch.rand(2, 2, device=device).double()
+            numbers.argsort(dim=1, stable=True).unique(dim=0)
             return device
-    raise ValueError(f"--device {name} does not work here; use --device cpu, or leave it out")
+    raise ValueError(
+        f"--device {name} does not work here; use --device cpu, or leave it out")
+
+# ----------------------------------------------------------------------------------------
+# python sample.py
+
 
 def show(task, tokens, rank, watch):
-    """Print a canvas and its ranks; with `watch` first each step of it, replayed from the ranks."""
-    def visible(token):     # end-of-text and control characters, too
-        text = plain(task.tokenizer.decode_single_token_bytes(token).decode("utf-8", "replace"))
-        return "." if token == task.eos_id else text.strip(" ") or repr(text)
-    words, rank, L = [visible(t).rjust(2) for t in tokens.tolist()], rank.tolist(), len(rank)
+    """Print a canvas (L,) and its ranks; with watch first each step, replayed from
+    them."""
+    words = [visible(task, token) for token in tokens.tolist()]
+    rank, L = rank.tolist(), len(rank)
     new = "\033[7m{}\033[0m" if sys.stdout.isatty() else "{}"       # reverse video
-    for step in range(1 + max(r for r in rank if r < L)) if watch else []:
-        print(f"step {step:3d} ", *(
-            new.format(word) if r == step else word if r < step else "__".rjust(len(word))
-            for word, r in zip(words, rank)))
+    n_steps = 1 + max(r for r in rank if r < L)
+    for step in range(n_steps if watch else 0):
+        shown = []
+        for word, r in zip(words, rank):
+            if r == step:
+                shown.append(new.format(word))
+            elif r < step:
+                shown.append(word)
+            else:
+                shown.append("__".rjust(len(word)))
+        print(f"step {step:3d} ", *shown)
     print("text     ", *words)
-    print("rank     ", *((str(r) if r < L else "-").rjust(len(w)) for w, r in zip(words, rank)))
+    print("rank     ", *[(str(r) if r < L else "-").rjust(len(word))
+                         for word, r in zip(words, rank)])
+
+
+def visible(task, token):
+    """A token as two characters or more, end-of-text and control characters, too."""
+    if token == task.eos_id:
+        return " ."
+    piece = task.tokenizer.decode_single_token_bytes(token)
+    text = plain(piece.decode("utf-8", "replace"))
+    return (text.strip(" ") or repr(text)).rjust(2)
+
+
+def pick_problem(args, task, model):
+    """What to ask: a problem (without an answer if it is the user's), its prompts (B,
+    P)."""
+    if args.prompt is None:
+        problem = task.problem("test", args.index)
+    else:
+        problem = {"question": args.prompt + task.after_question}
+    n_tokens = len(task.tokenizer.encode_ordinary(problem["question"]))
+    longest = model.config.max_length - task.completion_length  # more than in training
+    length = min(max(task.prompt_length, n_tokens), longest)
+    return problem, task.prompts([problem["question"]] * args.samples, length)
+
 
 def main(argv=None):
     parser = new_parser("Fill the canvas of one problem, in any order.")
-    parser.add_argument("--index", type=int, default=0, help="which test problem")
-    parser.add_argument("--prompt", help="a question of your own, in the task's words")
-    parser.add_argument("--watch", action="store_true", help="show the canvas after every step")
+    add = parser.add_argument
+    add("--index", type=int, default=0, help="which test problem")
+    add("--prompt", help="a question of your own, in the task's words")
+    add("--watch", action="store_true", help="show the canvas after every step")
     add_decoder_flags(parser)
     args = parser.parse_args(argv)
     try:
         model, task, _, decoder = load_from_flags(args)
-        problem = (task.problem("test", args.index) if args.prompt is None
-                   else {"question": args.prompt + task.after_question})
-        n = max(task.prompt_length, len(task.tokenizer.encode_ordinary(problem["question"])))
-        most = model.config.max_length - task.completion_length     # may exceed training's prompts
-        prompts = task.prompts([problem["question"]] * args.samples, min(n, most))
+        problem, prompts = pick_problem(args, task, model)
     except (OSError, ValueError) as error:
         parser.error(plain(str(error)))
     sample = generate(model, prompts.to(model.cos.device), task.completion_length, decoder)
@@ -236,11 +489,17 @@ def main(argv=None):
     speed = text_length(sample.tokens, task.eos_id) / sample.nfe
     for i, tokens in enumerate(sample.tokens):
         show(task, tokens, sample.rank[i], args.watch)
-        answer = problem.get("answer")
-        verdict = ("" if answer is None else "; right" if task.reward(task.text(tokens), answer)
-                   else f"; wrong, it is {plain(answer)}")
         print(f"{sample.nfe[i]:10d} forward evaluations, {speed[i]:.2f} tokens each, "
-              f"log-prob {sample.logp[i].sum():.3f}{verdict}")
+              f"log-prob {sample.logp[i].sum():.3f}{verdict(task, tokens, problem)}")
+
+
+def verdict(task, tokens, problem):
+    if "answer" not in problem:
+        return ""
+    if task.reward(task.text(tokens), problem["answer"]):
+        return "; right"
+    return f"; wrong, it is {plain(problem['answer'])}"
+
 
 if __name__ == "__main__":
     main()

@@ -1,43 +1,60 @@
-"""Draws FOLDER/progress.png from the rows of a run of train.py, which calls this at its end.
+"""Draws FOLDER/progress.png from the rows of a run of train.py, which calls this.
 
     python experiments/progress.py out
 """
 import sys
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from eval_gsm8k import read_csv  # noqa: E402
+
+from runs import read_csv
+from train import WATCHED
 
 STYLES = "-o", "--s", "-.^", ":d", ":x"     # to be told apart in black and white
 
 
-def draw(folder, arm="justgrpo"):
-    """Left: pass@k of the base, by order. Right: greedy accuracy during RL, validation problems."""
+def draw(folder):
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    rows = [r for r in read_csv(f"{folder}/results.csv")
-            if r["stage"] == "base" and float(r["temperature"]) > 0]
-    curves = list(dict.fromkeys((r["order"], r["block_length"]) for r in rows))
-    for curve, style in zip(curves, STYLES):
-        points = [[float(r[c]) for c in ("k", "value", "low", "high")] for r in rows
-                  if (r["order"], r["block_length"]) == curve]
-        k, value, low, high = zip(*points)
-        name = curve[0] + (f", blocks of {curve[1]}" if curve[1] else "")
-        left.semilogx(k, value, style, label=name, base=2)
-        left.fill_between(k, low, high, alpha=0.15)
-    rows = [r for r in read_csv(f"{folder}/log.csv")        # stage validation: of older runs
-            if r["threshold"] and r["stage"] in (arm, "validation")]
-    for name, style in zip(("left_to_right", "confidence", "threshold"), STYLES):
-        x, y = ([float(r[c]) for r in rows] for c in ("step", name))
-        right.plot(x, y, style, label=name)
-    left.set(xlabel="k", ylabel="pass@k at T=0.6", title="The base, by order (95 % intervals)")
-    right.set(xlabel="RL step", ylabel="greedy accuracy", title=f"Trained by {arm}")
+    draw_trap(left, read_csv(f"{folder}/results.csv"))
+    draw_training(right, read_csv(f"{folder}/log.csv"))
     for axis in (left, right):
         if axis.lines:
             axis.legend()
     figure.savefig(f"{folder}/progress.png", dpi=120)
+
+
+def draw_trap(axis, results):
+    """pass@k of the base, a curve an order."""
+    curves = {}
+    for row in results:
+        if row["stage"] == "base" and float(row["temperature"]) > 0:
+            name = row["order"]
+            if row["block_length"]:
+                name += f", blocks of {row['block_length']}"
+            curves.setdefault(name, []).append(row)
+    for (name, rows), style in zip(curves.items(), cycle(STYLES)):
+        k = numbers(rows, "k")
+        axis.semilogx(k, numbers(rows, "value"), style, label=name, base=2)
+        axis.fill_between(k, numbers(rows, "low"), numbers(rows, "high"), alpha=0.15)
+    axis.set(xlabel="k", ylabel="pass@k at T=0.6",
+             title="The base, by order (95 % intervals)")
+
+
+def draw_training(axis, log):
+    """Greedy accuracy during RL, on validation problems, a curve a decoder."""
+    for name, style in zip(WATCHED, cycle(STYLES)):
+        rows = [row for row in log if row["stage"] != "base" and row.get(name)]
+        if rows:
+            axis.plot(numbers(rows, "step"), numbers(rows, name), style, label=name)
+    axis.set(xlabel="RL step", ylabel="greedy accuracy", title="Trained by justgrpo")
+
+
+def numbers(rows, column):
+    return [float(row[column]) for row in rows]
 
 
 if __name__ == "__main__":

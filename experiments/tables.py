@@ -1,210 +1,410 @@
-"""README.md's tables, from the rows in assets/: of train.py (seed-*), bench.py and scaling.py.
+"""The tables of README.md, docs/ and experiments/README.md, and the numbers they cite.
 
-    python experiments/tables.py            print them
-    python experiments/tables.py --write    put them into README.md, between its markers
+    python experiments/tables.py            print every table
+    python experiments/tables.py --write    put each where its markers stand, on any page
+    python experiments/tables.py --numbers  print the numbers that prose may cite
 
-tests/test_readme.py fails if README.md and the rows differ.
+A page asks for a table by <!-- NAME --> and, some lines below, <!-- /NAME -->; and for a
+check of a number in its prose by a comment behind it, <!-- n:NAME VALUE -->. All come
+from the rows in assets/: of train.py (seed-*, gsm8k), bench.py and scaling.py.
+tests/test_experiments.py fails if a page and the rows differ.
 """
+import argparse
 import json
 import re
 import sys
 from pathlib import Path
 
-KS = "1", "2", "4", "8", "16", "32"
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
-sys.path.insert(0, str(ROOT))       # the decoders and their names are train.py's
-from eval_gsm8k import read_csv  # noqa: E402
-from train import GREEDY, TRAP, overtakes  # noqa: E402
+sys.path.insert(0, str(ROOT))
+
+from eval_gsm8k import Interval, overtakes
+from runs import read_csv, write_whole
+from train import GREEDY, TRAP
+
+ASSETS = ROOT / "assets"
+KS = 1, 2, 4, 8, 16, 32
+STAGES = "base", "justgrpo"
+
+# ----------------------------------------------------------------------------------------
+# rows
 
 
-def load(folder):
-    tables = {name: read_csv(folder / f"{name}.csv") for name in ("results", "measures")}
-    return tables | {"summary": json.loads((folder / "summary.json").read_text(encoding="utf-8"))}
-
-
-def pick(rows, **want):
-    """The one row with these values (a Decoder stands for its name)."""
-    found = [r for r in rows if all(r[k] == str(v) for k, v in want.items())]
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} rows with {want}")
-    return found[0]
+def load_seeds(assets):
+    """{seed: its results, measures and summary}, of the runs in seed-*."""
+    seeds = {}
+    for folder in sorted(assets.glob("seed-*"), key=lambda f: int(f.name.split("-")[1])):
+        summary = (folder / "summary.json").read_text(encoding="utf-8")
+        seeds[folder.name.split("-")[1]] = {
+            "results": read_csv(folder / "results.csv"),
+            "measures": read_csv(folder / "measures.csv"), "summary": json.loads(summary)}
+    return seeds
 
 
 def key(decoder):
-    return dict(order=decoder.order, selection=decoder.selection, block_length=str(
-        decoder.block_length or ""), temperature=str(decoder.temperature))
+    """The columns of a row that say which decoder it is of."""
+    return {"order": decoder.order, "selection": decoder.selection,
+            "block_length": decoder.block_length or "",
+            "temperature": decoder.temperature}
 
 
-def bracketed(value, low, high, sign=""):
-    return f"{value:{sign}.3f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+def matching(rows, **wanted):
+    def fits(row):
+        return all(row[name] == str(value) for name, value in wanted.items())
+
+    return [row for row in rows if fits(row)]
+
+
+def pick(rows, **wanted):
+    """The one row with these values. Raises ValueError unless there is exactly one."""
+    found = matching(rows, **wanted)
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} rows with {wanted}, where one is needed")
+    return found[0]
+
+
+def passed(run, stage, decoder, k=1):
+    """The row of results.csv of this decoder."""
+    return pick(run["results"], stage=stage, k=k, **key(decoder))
+
+
+def measure(run, stage, decoder, name):
+    """The row of measures.csv of this decoder."""
+    return pick(run["measures"], stage=stage, measure=name, **key(decoder))
+
+
+def over_seeds(seeds, row_of, *args):
+    """A number of each seed: the value of the row that `passed` or `measure` finds."""
+    return [value(row_of(run, *args)) for run in seeds.values()]
+
+
+def value(row):
+    return float(row["value"])
+
+
+def interval(row):
+    return Interval(*(float(row[name]) for name in Interval._fields))
+
+
+def measured(seeds, decoders):
+    """Those of TRAP or GREEDY that every run has measured, before RL and after it."""
+    found = dict(decoders)
+    for name, decoder in decoders.items():
+        for run in seeds.values():
+            rows = matching(run["results"], k=1, **key(decoder))
+            if {row["stage"] for row in rows} != set(STAGES):
+                found.pop(name, None)
+    return found
+
+# ----------------------------------------------------------------------------------------
+# cells
 
 
 def with_interval(row, sign=""):
-    return bracketed(*(float(row[c]) for c in ("value", "low", "high")), sign)
+    middle, low, high = interval(row)
+    return f"{middle:{sign}.3f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
-def markdown(header, rows):
-    return "\n".join("| " + " | ".join(map(str, row)) + " |"
-                     for row in [header, ["---"] * len(header), *rows])
-
-
-def trap_table(seeds, stage):
-    """pass@k by order and seed, with distinct completions, bypass and entropy at forks."""
-    rows = []
-    for seed, t in seeds.items():
-        for decoder in TRAP:
-            want = key(decoder) | {"stage": stage}
-            cells = [with_interval(pick(t["results"], k=k, **want)) for k in ("1", "4", "32")]
-            extra = [f"{float(pick(t['measures'], measure=m, **want)['value']):.2f}"
-                     for m in ("distinct", "bypass_fork", "entropy_fork", "early_end")]
-            rows.append([seed, decoder, *cells, *extra])
-    return markdown(["seed", "order", "pass@1", "pass@4", "pass@32", "distinct of 32",
-                     "forks bypassed", "entropy at forks", "length first"], rows)
-
-
-def rl_table(seeds):
-    """Greedy accuracy before and after, paired gain, NFE, tokens an evaluation."""
-    rows = []
-    for decoder in GREEDY:
-        for seed, t in seeds.items():
-            want = key(decoder)
-            pair = [pick(t["results"], stage=s, **want) for s in ("base", "justgrpo")]
-            speed = [pick(t["measures"], stage=s, measure="tokens_per_evaluation", **want)
-                     for s in ("base", "justgrpo")]
-            gain = pick(t["measures"], stage="justgrpo", measure="gain", **want)
-            rows.append([decoder, seed,
-                         *(f"{float(r['value']):.3f}" for r in pair), with_interval(gain, "+"),
-                         " -> ".join(f"{float(r['nfe']):.1f}" for r in pair),
-                         " -> ".join(f"{float(r['value']):.2f}" for r in speed)])
-    return markdown(["greedy decoder", "seed", "base", "JustGRPO", "gain, paired", "NFE",
-                     "tokens per NFE"], rows)
+def mean(values):
+    return sum(values) / len(values)
 
 
 def spread(values, sign=""):
-    """The mean over seeds, the smallest and the largest: five numbers say no more."""
+    """The mean over seeds, the lowest and the highest: five numbers say no more."""
     low, high = min(values), max(values)
-    return f"{sum(values) / len(values):{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+    return f"{mean(values):{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
 
 
-def summary_table(seeds):
-    """One row an order or decoder, base -> JustGRPO: pass@k at T=0.6, then greedy."""
-    def across(table, decoder, **want):
-        return [float(pick(t[table], **key(decoder), **want)["value"]) for t in seeds.values()]
-    stages = "base", "justgrpo"
-    trap = [[d, *(spread(across("results", d, stage=s, k=k)) for s in stages for k in ("1", "32"))]
-            for d in TRAP]
-    greedy = [[d, *(spread(across("results", d, stage=s)) for s in stages),
-               spread(across("measures", d, stage="justgrpo", measure="gain"), "+"),
-               *(spread(across("measures", d, stage=s, measure="tokens_per_evaluation"))
-                 for s in stages)] for d in GREEDY]
-    return (markdown(["order, T=0.6", "base pass@1", "base pass@32", "JustGRPO pass@1",
-                      "JustGRPO pass@32"], trap) + "\n\n" +
-            markdown(["greedy decoder", "base", "JustGRPO", "gain, paired", "tokens per NFE",
-                      "after"], greedy))
+def markdown(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+# ----------------------------------------------------------------------------------------
+# tables of the runs in seed-*; each is a function of the folder assets/
 
 
-def crossing_table(seeds):
-    """By how much left to right is ahead of each other order of the base, by k."""
+def headline(assets):
+    """What README.md shows: six ways of writing, before RL and after it."""
+    seeds = load_seeds(assets)
     rows = []
-    for decoder in TRAP[1:]:
-        for seed, t in seeds.items():
-            want = key(decoder) | {"stage": "base"}
-            lead = {k: pick(t["measures"], measure=f"lead_of_ltr_at_{k}", **want) for k in KS}
-            over = overtakes(lead)
-            rows.append([decoder, seed, *(with_interval(row, "+") for row in lead.values()),
-                         {None: "never", KS[0]: "from the start"}.get(over, f"k={over}")])
-    return markdown(["against", "seed", *(f"k={k}" for k in KS), "left to right overtakes"], rows)
+    for text, decoder, k in [
+            ("left to right, one sample (pass@1)", TRAP["left_to_right"], 1),
+            ("confidence first, one sample", TRAP["confidence"], 1),
+            ("left to right, 32 samples (pass@32)", TRAP["left_to_right"], 32),
+            ("confidence first, 32 samples", TRAP["confidence"], 32),
+            ("likeliest tokens, left to right", GREEDY["left_to_right"], 1),
+            ("likeliest tokens, several a step (threshold .9)", GREEDY["threshold"], 1)]:
+        cells = [spread(over_seeds(seeds, passed, stage, decoder, k)) for stage in STAGES]
+        rows.append([text, *cells])
+    return markdown(["", "before RL", "after JustGRPO"], rows)
 
 
-def base_table(seeds):
+def summary(assets):
+    """One row an order or decoder, base and JustGRPO: pass@k at T=0.6, then greedy."""
+    seeds = load_seeds(assets)
+    sampled = []
+    for decoder in measured(seeds, TRAP).values():
+        cells = [spread(over_seeds(seeds, passed, stage, decoder, k))
+                 for stage in STAGES for k in (1, 32)]
+        sampled.append([decoder, *cells])
+    greedy = []
+    for decoder in measured(seeds, GREEDY).values():
+        accuracy = [spread(over_seeds(seeds, passed, stage, decoder)) for stage in STAGES]
+        gain = spread(over_seeds(seeds, measure, "justgrpo", decoder, "gain"), "+")
+        speed = [over_seeds(seeds, measure, stage, decoder, "tokens_per_evaluation")
+                 for stage in STAGES]
+        greedy.append([decoder, *accuracy, gain, *map(spread, speed)])
+    first = ["order, T=0.6", "base pass@1", "base pass@32", "JustGRPO pass@1",
+             "JustGRPO pass@32"]
+    second = ["greedy decoder", "base", "JustGRPO", "gain, paired", "tokens per NFE",
+              "after"]
+    return markdown(first, sampled) + "\n\n" + markdown(second, greedy)
+
+
+def base(assets):
     """The bases, left to right before and after, and the seconds of a run."""
     rows = []
-    for seed, t in seeds.items():
-        def values(measure, n):
-            found = [pick(t["measures"], stage="base", measure=f"{measure}_{s}", order="")
-                     for s in range(n)]
-            return [float(r["value"]) for r in found]
-        ltr = [float(pick(t["results"], stage=s, k="1", **key(TRAP[0]))["value"])
-               for s in ("base", "justgrpo")]
-        seconds = t["summary"]["seconds"]
-        rows.append([seed, f"{sum(values('next_value', 6)) / 6:.3f}",
-                     ", ".join(f"{v:.2f}" for v in values("go_on", 6)),
-                     ", ".join(f"{v:.2f}" for v in values("answer_in_head", 7)),
-                     f"{ltr[0]:.3f} -> {ltr[1]:.3f}",
+    for seed, run in load_seeds(assets).items():
+        def by_step(name, n_steps, run=run):
+            return [value(pick(run["measures"], order="", measure=f"{name}_{step}"))
+                    for step in range(n_steps)]
+
+        seconds = run["summary"]["seconds"]
+        before, after = [value(passed(run, stage, TRAP["left_to_right"]))
+                         for stage in STAGES]
+        rows.append([seed, f"{mean(by_step('next_value', 6)):.3f}",
+                     ", ".join(f"{p:.2f}" for p in by_step("go_on", 6)),
+                     ", ".join(f"{p:.2f}" for p in by_step("answer_in_head", 7)),
+                     f"{before:.3f} -> {after:.3f}",
                      f"{sum(seconds.values()):.0f} ({seconds['pretraining']:.0f})"])
     return markdown(["seed", "next value right", "P(go on) at forks 0 to 5",
                      "answer right after 0 to 6 steps", "left to right pass@1, T=0.6",
                      "seconds (pretraining)"], rows)
 
 
-def bench_table(first, rows):
-    """What experiments/bench.py measured."""
-    return markdown([first, "baseline", "contender", "ratio, median (least to most)"], [
-        [r["what"], r["baseline"], r["contender"],
-         f"{r['ratio_median']} ({r['ratio_min']} to {r['ratio_max']})"]
-        for r in rows])
+def trap(assets, stage="base"):
+    """pass@k by order and seed, and what happens at forks."""
+    seeds = load_seeds(assets)
+    names = "distinct", "bypass_fork", "entropy_fork", "early_end"
+    rows = []
+    for seed, run in seeds.items():
+        for decoder in measured(seeds, TRAP).values():
+            passes = [with_interval(passed(run, stage, decoder, k)) for k in (1, 4, 32)]
+            others = [value(measure(run, stage, decoder, name)) for name in names]
+            rows.append([seed, decoder, *passes, *(f"{other:.2f}" for other in others)])
+    return markdown(["seed", "order", "pass@1", "pass@4", "pass@32", "distinct of 32",
+                     "forks bypassed", "entropy at forks", "length first"], rows)
 
 
-def whole_table():
-    """Runs of train.py, one after the other: seconds and memory, measured from outside."""
-    return markdown(["all of `python train.py`", "seed", "seconds (pretraining)", "memory, MB"], [
-        [r["version"], r["seed"], f"{float(r['seconds']):,.0f} ({float(r['pretraining']):,.0f})",
-         r["peak_mb"]] for r in read_csv(ROOT / "assets" / "whole.csv")])
+def after(assets):
+    return trap(assets, "justgrpo")
 
 
-def sharing_table():
-    """Evaluations run for pass@n of 16 problems, by order, from experiments/scaling.py's rows."""
-    rows = [r for r in read_csv(ROOT / "assets" / "scaling.csv") if r["what"].startswith("pass@n")]
-    ns = sorted({int(r["x"]) for r in rows})
-    published = {int(r["x"]): int(r["published_states"]) for r in rows}
-    cells = {(r["what"].split(", ")[1], int(r["x"])):
-             f"{int(r['states']):,} ({float(r['seconds']):.2g} s)" for r in rows}
-    orders = dict.fromkeys(order for order, _ in cells)
-    return markdown(["evaluations of 16 problems x n", *(f"n={n}" for n in ns)], [
-        ["published sampler", *(f"{published[n]:,}" for n in ns)],
-        *([order, *(cells.get((order, n), "") for n in ns)] for order in orders)])
+def crossing(assets):
+    """By how much left to right is ahead of each other order of the base, by k."""
+    seeds = load_seeds(assets)
+    rows = []
+    for name, decoder in measured(seeds, TRAP).items():
+        if name == "left_to_right":
+            continue
+        for seed, run in seeds.items():
+            leads = {k: measure(run, "base", decoder, f"lead_of_ltr_at_{k}") for k in KS}
+            first = overtakes({k: interval(row) for k, row in leads.items()})
+            over = {None: "never", KS[0]: "from the start"}.get(first, f"k={first}")
+            cells = [with_interval(row, "+") for row in leads.values()]
+            rows.append([decoder, seed, *cells, over])
+    header = ["against", "seed", *(f"k={k}" for k in KS), "left to right overtakes"]
+    return markdown(header, rows)
 
 
-def profile_table():
-    """Milliseconds by part, before the work of bench.py's rows and after."""
-    before, after = (read_csv(ROOT / "assets" / f"profile{name}.csv") for name in ("-before", ""))
-    return markdown(["step", "part", "before: ms", "share", "after: ms", "share"], [
-        [a["step"], a["part"], b["ms"], b["share"], a["ms"], a["share"]]
-        for b, a in zip(before, after)])
+def rl(assets):
+    """Greedy accuracy before and after, paired gain, NFE, tokens an evaluation."""
+    seeds = load_seeds(assets)
+    rows = []
+    for decoder in measured(seeds, GREEDY).values():
+        for seed, run in seeds.items():
+            old, new = [passed(run, stage, decoder) for stage in STAGES]
+            speed = [value(measure(run, stage, decoder, "tokens_per_evaluation"))
+                     for stage in STAGES]
+            rows.append([decoder, seed, f"{value(old):.3f}", f"{value(new):.3f}",
+                         with_interval(measure(run, "justgrpo", decoder, "gain"), "+"),
+                         f"{float(old['nfe']):.1f} -> {float(new['nfe']):.1f}",
+                         f"{speed[0]:.2f} -> {speed[1]:.2f}"])
+    return markdown(["greedy decoder", "seed", "base", "JustGRPO", "gain, paired", "NFE",
+                     "tokens per NFE"], rows)
+
+# ----------------------------------------------------------------------------------------
+# tables of times
 
 
-def all_tables():
-    folders = sorted((ROOT / "assets").glob("seed-*"), key=lambda f: int(f.name.split("-")[1]))
-    seeds = {f.name.split("-")[1]: load(f) for f in folders}
-    *same_work, products = read_csv(ROOT / "assets" / "bench.csv")     # the last is of other work
-    return {"summary": summary_table(seeds), "base": base_table(seeds),
-            "trap": trap_table(seeds, "base"), "crossing": crossing_table(seeds),
-            "rl": rl_table(seeds), "after": trap_table(seeds, "justgrpo"),
-            "bench": bench_table("the same work", same_work), "profile": profile_table(),
-            "products": bench_table("other work", [products]), "whole": whole_table(),
-            "sharing": sharing_table(),
-            "ideas": bench_table("each idea alone", read_csv(ROOT / "assets" / "ideas.csv"))}
+def ratios(path, first):
+    """Of bench.py's rows; first: the header of what was timed."""
+    rows = [[row["what"], row["baseline"], row["contender"],
+             f"{row['ratio_median']} ({row['ratio_min']} to {row['ratio_max']})"]
+            for row in read_csv(path)]
+    header = [first, "baseline", "contender", "ratio, median (least to most)"]
+    return markdown(header, rows)
 
 
-def fill(text, tables):
-    """A page's text with these tables between their <!-- NAME --> and <!-- /NAME --> made anew."""
-    for key, table in tables.items():
-        text = re.sub(rf"(<!-- {key} -->\n).*?(<!-- /{key} -->)",
-                      lambda m: m.group(1) + "\n" + table + "\n\n" + m.group(2), text, flags=re.S)
-    return text
+def bench(assets):
+    return ratios(assets / "bench.csv", "the same work")
 
 
-def publish(tables_of, phrases=()):
-    """Put tables into their pages with --write, tables_of: page -> its tables; else print them, and
-    the phrases that are to stand in the prose."""
-    if "--write" in sys.argv[1:]:
-        for page, tables in tables_of.items():
-            page.write_text(fill(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
-    else:
-        print("\n\n".join([*(t for tables in tables_of.values() for t in tables.values()),
-                           *phrases]))
+def products(assets):
+    return ratios(assets / "products.csv", "other work")
+
+
+def ideas(assets):
+    return ratios(assets / "ideas.csv", "each idea alone")
+
+
+def profile(assets):
+    """Milliseconds by part, before the ideas of docs/speed.md and after."""
+    old, new = [read_csv(assets / name) for name in ("profile-before.csv", "profile.csv")]
+    rows = []
+    for row in new:
+        before = pick(old, step=row["step"], part=row["part"])
+        rows.append([row["step"], row["part"], before["ms"], before["share"], row["ms"],
+                     row["share"]])
+    return markdown(["step", "part", "before: ms", "share", "after: ms", "share"], rows)
+
+
+def whole(assets):
+    """Runs of train.py, one after the other, measured from outside."""
+    rows = []
+    for row in read_csv(assets / "whole.csv"):
+        seconds = f"{float(row['seconds']):,.0f} ({float(row['pretraining']):,.0f})"
+        rows.append([row["version"], row["seed"], seconds, row["peak_mb"]])
+    return markdown(["all of `python train.py`", "seed", "seconds (pretraining)",
+                     "memory, MB"], rows)
+
+
+def sharing(assets):
+    """Evaluations run for pass@n of 16 problems, by order: rows of scaling.py."""
+    published, orders = {}, {}
+    for row in read_csv(assets / "scaling.csv"):
+        what, _, order = row["what"].partition(", ")
+        if what == "pass@n":
+            n = int(row["x"])
+            published[n] = f"{int(row['published_states']):,}"
+            cell = f"{int(row['states']):,} ({float(row['seconds']):.2g} s)"
+            orders.setdefault(order, {})[n] = cell
+    rows = [["published sampler", *published.values()]]
+    for order, cells in orders.items():
+        rows.append([order, *(cells.get(n, "") for n in published)])
+    header = ["evaluations of 16 problems x n", *(f"n={n}" for n in published)]
+    return markdown(header, rows)
+
+
+def pass_at_k(assets):
+    from experiments.pass_at_k import table
+    return markdown(*table(read_csv(assets / "pass_at_k" / "toy.csv")))
+
+
+TABLES = {table.__name__: table for table in [
+    headline, summary, base, trap, crossing, rl, after, bench, products, ideas, profile,
+    whole, sharing, pass_at_k]}
+
+# ----------------------------------------------------------------------------------------
+# numbers
+
+
+def numbers(assets):
+    """{name: text} of what the prose may cite.
+
+    Those of a decoder are means over seeds; *_spread is the highest seed less the lowest.
+    """
+    seeds = load_seeds(assets)
+    found = {}
+
+    def add(name, values, sign=""):
+        name = "_".join(re.findall(r"\w+", name))       # "blocks of 8" -> "blocks_of_8"
+        found[name] = f"{mean(values):{sign}.2f}"
+        found[f"{name}_spread"] = f"{max(values) - min(values):.2f}"
+
+    for stage in STAGES:
+        for name, decoder in measured(seeds, TRAP).items():
+            for k in (1, 32):
+                values = over_seeds(seeds, passed, stage, decoder, k)
+                add(f"pass{k}_{name}_{stage}", values)
+        for name, decoder in measured(seeds, GREEDY).items():
+            add(f"greedy_{name}_{stage}", over_seeds(seeds, passed, stage, decoder))
+    for name, decoder in measured(seeds, GREEDY).items():
+        add(f"gain_{name}", over_seeds(seeds, measure, "justgrpo", decoder, "gain"), "+")
+
+    right = pick(read_csv(assets / "gsm8k" / "test400.csv"), stage="justgrpo", k=1)
+    accuracy = interval(right)
+    found["gsm8k_right"] = f"{accuracy.value * int(right['n_problems']):.0f}"
+    found["gsm8k_problems"] = right["n_problems"]
+    found["gsm8k_accuracy"] = f"{100 * accuracy.value:.2f} %"
+    found["gsm8k_accuracy_high"] = f"{100 * accuracy.high:.2f} %"
+    [common] = read_csv(assets / "gsm8k" / "majority.csv")
+    share = int(common["right"]) / int(common["n_problems"])
+    found["gsm8k_majority"] = f"{100 * share:.1f} %"
+
+    again = read_csv(assets / "bench-again.csv")
+    changes = []
+    for row in read_csv(assets / "bench.csv"):
+        other = pick(again, what=row["what"])
+        changes.append(abs(float(row["ratio_median"]) / float(other["ratio_median"]) - 1))
+    found["bench_again"] = f"{100 * max(changes):.0f} %"
+    return found
+
+# ----------------------------------------------------------------------------------------
+# pages
+
+MARKER = re.compile(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", re.S)
+CITED = re.compile(r"<!-- n:(\S+) (.*?) -->")
+
+
+def pages(root=ROOT):
+    found = [root / "README.md", *sorted((root / "docs").glob("*.md")),
+             root / "experiments" / "README.md"]
+    return [page for page in found if page.exists()]
+
+
+def fill(text, assets=ASSETS):
+    """A page's text with each of its tables made anew.
+
+    Raises ValueError for a table that is unknown, or whose second marker is missing.
+    """
+    closed = {found[1] for found in MARKER.finditer(text)}
+    for name in re.findall(r"<!-- (\w+) -->", text):
+        if name not in TABLES:
+            raise ValueError(f"no table is called {name}; known: {', '.join(TABLES)}")
+        if name not in closed:
+            raise ValueError(f"<!-- {name} --> has no <!-- /{name} --> behind it")
+
+    def fresh(found):
+        name = found[1]
+        return f"<!-- {name} -->\n\n{TABLES[name](assets)}\n\n<!-- /{name} -->"
+
+    return MARKER.sub(fresh, text)
+
+
+def main(argv=None, root=ROOT):
+    parser = argparse.ArgumentParser(description="The tables of README.md and docs/.")
+    add = parser.add_argument
+    add("--write", action="store_true", help="put them into the pages")
+    add("--numbers", action="store_true", help="print the numbers that prose may cite")
+    args = parser.parse_args(argv)
+    if args.numbers:
+        for name, text in numbers(root / "assets").items():
+            print(f"{name:48} {text}")
+        return
+    for page in pages(root):
+        text = page.read_text(encoding="utf-8")
+        try:
+            filled = fill(text, root / "assets")
+        except (ImportError, OSError, ValueError) as error:
+            parser.exit(1, f"{page.relative_to(root)}: {error}\n")
+        if args.write and filled != text:
+            write_whole(page, filled.encode())
+            print(f"{page.relative_to(root)} is written anew")
+        if not args.write:
+            for found in MARKER.finditer(filled):
+                print(f"{found[0]}\n")
 
 
 if __name__ == "__main__":
-    publish({README: all_tables()})
+    main()
