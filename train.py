@@ -509,7 +509,7 @@ def check_base(args, run, right):
 def draw_progress(folder):
     try:
         from experiments.progress import draw
-        draw(folder)
+        draw(folder, WATCHED)
     except (ImportError, ValueError):
         print("progress.png is not drawn: matplotlib is not installed, or does not work")
 

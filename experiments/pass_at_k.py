@@ -41,7 +41,8 @@ def draw(rows, path):
             ks = [k for k in KS if k <= int(row["n_samples"])]
             passes = [bootstrap(lab.solved(row, k)) for k in ks]
             lab.line(axis, ks, passes, str(lab.decoder_of(row)), style)
-        axis.semilogx(base=2)
+        axis.semilogx()
+        axis.set_xticks(ks, ks)
         axis.set(xlabel="k", ylabel="pass@k", title=f"base {seed}")
     axes[0].legend(fontsize=7)
     lab.save(figure, path)

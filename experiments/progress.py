@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from runs import read_csv
-from train import WATCHED
 
 STYLES = "-o", "--s", "-.^", ":d", ":x"     # to be told apart in black and white
 
 
-def draw(folder):
+def draw(folder, watched=("left_to_right", "confidence", "threshold")):
+    """watched: the columns of log.csv that are accuracies."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw_trap(left, read_csv(f"{folder}/results.csv"))
-    draw_training(right, read_csv(f"{folder}/log.csv"))
+    draw_training(right, read_csv(f"{folder}/log.csv"), watched)
     for axis in (left, right):
         if axis.lines:
             axis.legend()
@@ -44,9 +44,9 @@ def draw_trap(axis, results):
              title="The base, by order (95 % intervals)")
 
 
-def draw_training(axis, log):
+def draw_training(axis, log, watched):
     """Greedy accuracy during RL, on validation problems, a curve a decoder."""
-    for name, style in zip(WATCHED, cycle(STYLES)):
+    for name, style in zip(watched, cycle(STYLES)):
         rows = [row for row in log if row["stage"] != "base" and row.get(name)]
         if rows:
             axis.plot(numbers(rows, "step"), numbers(rows, name), style, label=name)
