@@ -463,8 +463,18 @@ def begin(args, run, task):
     else:
         settings = settings_of(args, task, args.data, args.test)
         run.begin(args.out, TABLES, settings, args.resume)
-        if not run.finished and run.step_of("base") == 0:
-            Path(args.out, "justgrpo.pt").unlink(missing_ok=True)      # of another base
+        if not run.finished and not run.has_begun("base"):
+            forget_offspring(Path(args.out))
+
+
+def forget_offspring(folder):
+    """Remove what was trained from the base before this one, by train.py or as a rival."""
+    rivals = [path.name.removesuffix("-state.pt") for path in folder.glob("*-state.pt")]
+    for name in rivals:
+        for file in ("state.pt", "summary.json", *(f"{table}.csv" for table in TABLES)):
+            (folder / f"{name}-{file}").unlink(missing_ok=True)
+    for name in ["justgrpo", *rivals]:
+        (folder / f"{name}.pt").unlink(missing_ok=True)
 
 
 def tell(args, run, task, model):

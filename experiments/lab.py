@@ -1,13 +1,13 @@
 """What every experiment needs: bases, rows on disk, statistics, the look of a figure.
 
     args = lab.parse_flags("pass_at_k", "pass@k by order.", argv)
-    cells = [lab.Cell("toy", seed, decoder) for decoder in DECODERS for seed in args.seeds]
+    cells = [lab.Cell("toy", seed, decoder) for seed in args.seeds for decoder in ...]
     rows = lab.collect(args, cells)
 
-A *base* is a pretrained model. A *cell* is one thing to measure, and a *row* what came out:
-how many of each problem's samples are right, so that pass@k for any k, paired leads and
-exact tests can be computed from the rows alone, at any time. experiments/pass_at_k.py shows
-how the parts are used.
+A *base* is a pretrained model. A *cell* is one thing to measure, and a *row* what came
+out: how many of each problem's samples are right, so that pass@k for any k, paired leads
+and exact tests can be computed from the rows alone, at any time. pass_at_k.py is the
+model of an experiment.
 
 Legend: Q problems, n samples of each.
 """
@@ -36,8 +36,8 @@ MEASURES = ["tokens_per_evaluation", "non_top_commits", "distinct", "bypass_fork
             "bypass_other", "entropy_fork", "entropy_other", "early_end", "malformed"]
 KEY = ["base", "seed", "order", "selection", "block_length", "temperature", "n_problems",
        "n_samples"]
-# right: of each problem's samples, how many have its answer; derived: how many are its one
-# worked solution, which nobody guesses.
+# right: of each problem's samples, how many have its answer; derived: how many are its
+# one worked solution, which nobody guesses.
 COLUMNS = [*KEY, "weights", "nfe", "n_forward", "seconds", *MEASURES, "right", "derived"]
 KEPT = "what is measured is kept, start again to go on"
 
@@ -50,15 +50,16 @@ def parse_flags(name, description, argv=None, seeds=(0,)):
 
     --quick has a file of its own, so that its rows are not mistaken for results.
     """
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--csv", default=f"assets/{name}/toy.csv",
         help="rows; what is there is not measured again")
     add("--figure", help="draw the rows to this file (needs matplotlib)")
-    add("--bases", default="out/bases", help="folder of the bases; those missing are made")
+    add("--bases", default="out/bases", help="folder of the bases; a missing one is made")
     add("--seeds", nargs="+", type=int, default=list(seeds), help="of the bases")
-    add("--quick", action="store_true", help="a small base, few samples: a look, no result")
+    add("--quick", action="store_true", help="a small base, few samples: a look, no more")
     args = parser.parse_args(argv)
     if args.quick:
         args.seeds = args.seeds[:1]
@@ -88,7 +89,7 @@ def locked(folder):
     try:
         yield
     finally:
-        if holder is not None:      # as on Windows
+        if holder is not None:      # None on Windows
             os.close(holder)
 
 
@@ -105,14 +106,15 @@ def base_path(folder, name, seed, quick=False):
         if path.exists():
             return path
         print(f"{path} is missing: it is made now")
-        flags = ["--stage", "pretrain", "--device", "cpu", "--seed", str(seed), "--resume"]
+        flags = [*size, "--stage", "pretrain", "--device", "cpu", "--seed", str(seed),
+                 "--out", str(out), "--resume"]
         try:
-            train.main([*size, *flags, "--out", str(out)], task=task)
+            train.main(flags, task=task)
         except SystemExit as stop:
             if not path.exists():       # train.py has said why
                 print(KEPT, file=sys.stderr)
                 raise
-            print(stop.code)            # its steps are half learned: some experiments ask that
+            print(stop.code)    # its steps are not learned: an experiment may want that
     return path
 
 
@@ -194,8 +196,7 @@ def collect(args, cells):
         rows = read_rows(args.csv)
         return [pick(rows, **cell.key()) for cell in cells]
     except KeyboardInterrupt:
-        print(f"\nstopped: {KEPT}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(f"\nstopped: {KEPT}")
     except OSError as error:
         sys.exit(f"\nstopped ({error}): {KEPT}")
 
@@ -315,10 +316,21 @@ def panels(n, width=4.2, height=3.6):
 
 
 def line(axis, x, intervals, label, style):
-    """A line through the Intervals at x, in one of STYLES; they are shaded."""
+    """A line through the Intervals at x, in one of STYLES (a number); they are shaded."""
     value, low, high = zip(*intervals)
-    axis.plot(x, value, label=label, markersize=4, linewidth=1.3, **STYLES[style])
-    axis.fill_between(x, low, high, color=STYLES[style]["color"], alpha=0.12, linewidth=0)
+    style = STYLES[style % len(STYLES)]
+    axis.plot(x, value, label=label, markersize=4, linewidth=1.3, **style)
+    axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
+
+
+def curve(axis, row, style, column="right"):
+    """A row's pass@k for k = 1, 2, 4, ..., as far as its samples reach."""
+    ks = [2**i for i in range(int(row["n_samples"]).bit_length())]
+    passes = [bootstrap(solved(row, k, column)) for k in ks]
+    line(axis, ks, passes, str(decoder_of(row)), style)
+    axis.semilogx()
+    axis.set_xticks(ks, ks)
+    axis.set_xlabel("k")
 
 
 def save(figure, path):

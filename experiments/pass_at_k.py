@@ -14,8 +14,6 @@ from eval_gsm8k import bootstrap, print_table
 from experiments import lab
 from train import TRAP
 
-KS = [1, 2, 4, 8, 16, 32]
-
 
 def table(rows):
     """Header and lines: at one sample a problem, and at all of them."""
@@ -38,12 +36,8 @@ def draw(rows, path):
     figure, axes = lab.panels(len(seeds))
     for axis, seed in zip(axes, seeds):
         for style, row in enumerate(lab.matching(rows, seed=seed)):
-            ks = [k for k in KS if k <= int(row["n_samples"])]
-            passes = [bootstrap(lab.solved(row, k)) for k in ks]
-            lab.line(axis, ks, passes, str(lab.decoder_of(row)), style)
-        axis.semilogx()
-        axis.set_xticks(ks, ks)
-        axis.set(xlabel="k", ylabel="pass@k", title=f"base {seed}")
+            lab.curve(axis, row, style)
+        axis.set(ylabel="pass@k", title=f"base {seed}")
     axes[0].legend(fontsize=7)
     lab.save(figure, path)
 

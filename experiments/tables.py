@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from eval_gsm8k import Interval, overtakes
+from experiments.lab import bracketed, columns_of, matching, pick
 from runs import read_csv, write_whole
 from train import GREEDY, TRAP
 
@@ -41,36 +42,14 @@ def load_seeds(assets):
     return seeds
 
 
-def key(decoder):
-    """The columns of a row that say which decoder it is of."""
-    return {"order": decoder.order, "selection": decoder.selection,
-            "block_length": decoder.block_length or "",
-            "temperature": decoder.temperature}
-
-
-def matching(rows, **wanted):
-    def fits(row):
-        return all(row[name] == str(value) for name, value in wanted.items())
-
-    return [row for row in rows if fits(row)]
-
-
-def pick(rows, **wanted):
-    """The one row with these values. Raises ValueError unless there is exactly one."""
-    found = matching(rows, **wanted)
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} rows with {wanted}, where one is needed")
-    return found[0]
-
-
 def passed(run, stage, decoder, k=1):
     """The row of results.csv of this decoder."""
-    return pick(run["results"], stage=stage, k=k, **key(decoder))
+    return pick(run["results"], stage=stage, k=k, **columns_of(decoder))
 
 
 def measure(run, stage, decoder, name):
     """The row of measures.csv of this decoder."""
-    return pick(run["measures"], stage=stage, measure=name, **key(decoder))
+    return pick(run["measures"], stage=stage, measure=name, **columns_of(decoder))
 
 
 def over_seeds(seeds, row_of, *args):
@@ -91,7 +70,7 @@ def measured(seeds, decoders):
     found = dict(decoders)
     for name, decoder in decoders.items():
         for run in seeds.values():
-            rows = matching(run["results"], k=1, **key(decoder))
+            rows = matching(run["results"], k=1, **columns_of(decoder))
             if {row["stage"] for row in rows} != set(STAGES):
                 found.pop(name, None)
     return found
@@ -101,8 +80,7 @@ def measured(seeds, decoders):
 
 
 def with_interval(row, sign=""):
-    middle, low, high = interval(row)
-    return f"{middle:{sign}.3f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+    return bracketed(interval(row), sign)
 
 
 def mean(values):
@@ -310,17 +288,20 @@ TABLES = {table.__name__: table for table in [
 
 
 def numbers(assets):
-    """{name: text} of what the prose may cite.
+    """{name: text} of what the prose may cite."""
+    found = {**numbers_of_seeds(assets), **numbers_of_gsm8k(assets),
+             **numbers_of_bench(assets)}
+    return {"_".join(re.findall(r"\w+", name)): text for name, text in found.items()}
 
-    Those of a decoder are means over seeds; *_spread is the highest seed less the lowest.
-    """
+
+def numbers_of_seeds(assets):
+    """Means over seeds; *_spread is the highest seed less the lowest."""
     seeds = load_seeds(assets)
     found = {}
 
-    def add(name, values, sign=""):
-        name = "_".join(re.findall(r"\w+", name))       # "blocks of 8" -> "blocks_of_8"
-        found[name] = f"{mean(values):{sign}.2f}"
-        found[f"{name}_spread"] = f"{max(values) - min(values):.2f}"
+    def add(name, values, form=".2f"):
+        found[name] = f"{mean(values):{form}}"
+        found[f"{name}_spread"] = f"{max(values) - min(values):{form.strip('+')}}"
 
     for stage in STAGES:
         for name, decoder in measured(seeds, TRAP).items():
@@ -330,23 +311,34 @@ def numbers(assets):
         for name, decoder in measured(seeds, GREEDY).items():
             add(f"greedy_{name}_{stage}", over_seeds(seeds, passed, stage, decoder))
     for name, decoder in measured(seeds, GREEDY).items():
-        add(f"gain_{name}", over_seeds(seeds, measure, "justgrpo", decoder, "gain"), "+")
+        gains = over_seeds(seeds, measure, "justgrpo", decoder, "gain")
+        add(f"gain_{name}", gains, "+.2f")
+    seconds = [run["summary"]["seconds"] for run in seeds.values()]
+    add("seconds", [sum(acts.values()) for acts in seconds], ".0f")
+    add("seconds_pretraining", [acts["pretraining"] for acts in seconds], ".0f")
+    return found
 
+
+def numbers_of_gsm8k(assets):
     right = pick(read_csv(assets / "gsm8k" / "test400.csv"), stage="justgrpo", k=1)
     accuracy = interval(right)
-    found["gsm8k_right"] = f"{accuracy.value * int(right['n_problems']):.0f}"
-    found["gsm8k_problems"] = right["n_problems"]
-    found["gsm8k_accuracy"] = f"{100 * accuracy.value:.2f} %"
-    found["gsm8k_accuracy_high"] = f"{100 * accuracy.high:.2f} %"
     [common] = read_csv(assets / "gsm8k" / "majority.csv")
-    share = int(common["right"]) / int(common["n_problems"])
-    found["gsm8k_majority"] = f"{100 * share:.1f} %"
+    majority = int(common["right"]) / int(common["n_problems"])
+    return {"gsm8k_right": f"{accuracy.value * int(right['n_problems']):.0f}",
+            "gsm8k_problems": right["n_problems"],
+            "gsm8k_accuracy": f"{100 * accuracy.value:.2f} %",
+            "gsm8k_accuracy_high": f"{100 * accuracy.high:.2f} %",
+            "gsm8k_majority": f"{100 * majority:.1f} %"}
 
+
+def numbers_of_bench(assets):
+    """The ratios, and bench_again: how far the medians of a second run are from these."""
+    found, changes = {}, []
     again = read_csv(assets / "bench-again.csv")
-    changes = []
     for row in read_csv(assets / "bench.csv"):
-        other = pick(again, what=row["what"])
-        changes.append(abs(float(row["ratio_median"]) / float(other["ratio_median"]) - 1))
+        ratio = float(row["ratio_median"])
+        found[f"ratio {row['what']}"] = f"{ratio:.0f}"
+        changes.append(abs(ratio / float(pick(again, what=row["what"])["ratio_median"]) - 1))
     found["bench_again"] = f"{100 * max(changes):.0f} %"
     return found
 
@@ -390,7 +382,7 @@ def main(argv=None, root=ROOT):
     args = parser.parse_args(argv)
     if args.numbers:
         for name, text in numbers(root / "assets").items():
-            print(f"{name:48} {text}")
+            print(f"{name:70} {text}")
         return
     for page in pages(root):
         text = page.read_text(encoding="utf-8")

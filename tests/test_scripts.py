@@ -277,9 +277,11 @@ def test_a_stage_done_again_replaces_its_rows_and_a_new_base_what_came_of_the_ol
     done(train.main, *TINY, "--out", copy, "--stage", "trap", task=Coin())
     for name in TABLES:
         assert sorted(map(str, read(copy / name))) == sorted(map(str, read(story[0] / name)))
+    done(arms.main, "fork", *TINY_RL, "--out", copy, task=Coin())
+    (copy / "fork-notes.txt").write_text("mine")
     done(train.main, *TINY, "--out", copy, "--stage", "pretrain", task=Coin())
     assert (copy / "base.pt").read_bytes() == (story[0] / "base.pt").read_bytes()
-    assert not (copy / "justgrpo.pt").exists()
+    assert {path.name for path in copy.iterdir()} == FILES - {"justgrpo.pt"} | {"fork-notes.txt"}
     assert read(copy / "results.csv") == []
 
 
