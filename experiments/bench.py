@@ -64,7 +64,8 @@ def published_losses(model, prompt, tokens, rank, advantage, batch=128):
 
 def gumbel(temperature):
     """The published draw: float64 noise for each word of the vocabulary everywhere."""
-    def pick(logits):   # (B, S, V) -> (B, S)
+    def pick(logits):
+        """(B, S, V) -> (B, S)"""
         logits = logits.double()
         return (logits.exp() / (-torch.rand_like(logits).log()) ** temperature).argmax(-1)
 
@@ -72,8 +73,9 @@ def gumbel(temperature):
 
 
 def inverse(temperature, uniform):
-    """The draw of sample.py, from its noise: then both sides must give the same tokens."""
-    def pick(logits):   # (B, S, V) -> (B, S)
+    """The draw of sample.py, from its noise: both sides must give the same tokens."""
+    def pick(logits):
+        """(B, S, V) -> (B, S)"""
         u = uniform()                                                           # (B, L)
         p = (logits[:, -u.shape[1]:] / temperature).softmax(-1)                # (B, L, V)
         cdf = p.cumsum(-1) / p.sum(-1, keepdim=True).clamp(min=1e-30)
@@ -141,8 +143,8 @@ def same_tokens(tokens, others, eos_id):
 
 def same_distribution(texts, others):
     """Two lists of texts, drawn with different noise: a chi-square test of homogeneity,
-    texts seen fewer than ten times taken together. What is equal in truth is refused about
-    once in 30,000 times (4 standard deviations of Wilson and Hilferty's root)."""
+    texts seen fewer than ten times taken together. What is equal in truth is refused
+    about once in 30,000 times (4 standard deviations of Wilson and Hilferty's root)."""
     one, other = Counter(texts), Counter(others)
     pairs = [(one[text], other[text]) for text in one | other]
     cells = [pair for pair in pairs if sum(pair) >= 10]
@@ -293,7 +295,8 @@ def pass_row(bench, model, decoder, n, n_problems):
     def ours():
         texts["ours"] = evaluate(model, task, problems, decoder, n, seed=1).texts[0]
 
-    def check():        # what was drawn with different noise, for one problem
+    def check():
+        """What was drawn with different noise, for one problem."""
         if n_problems == 1:
             same_distribution(texts["published"], texts["ours"])
 

@@ -242,7 +242,7 @@ def joined(values):
 
 def measured(row, name):
     """A measure of a row -> Interval."""
-    return Interval(*(float(number) for number in row[name].split()))
+    return Interval(*map(float, row[name].split()))
 
 # ----------------------------------------------------------------------------------------
 # statistics; column: "right" or "derived"

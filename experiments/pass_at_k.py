@@ -44,7 +44,8 @@ def draw(rows, path):
 
 def main(argv=None):
     args = lab.parse_flags("pass_at_k", "pass@k by order.", argv)
-    cells = [lab.Cell("toy", seed, decoder) for seed in args.seeds for decoder in TRAP.values()]
+    cells = [lab.Cell("toy", seed, decoder)
+             for seed in args.seeds for decoder in TRAP.values()]
     rows = lab.collect(args, cells)
     print_table(*table(rows))
     if args.figure:

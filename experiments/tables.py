@@ -62,7 +62,7 @@ def value(row):
 
 
 def interval(row):
-    return Interval(*(float(row[name]) for name in Interval._fields))
+    return Interval(float(row["value"]), float(row["low"]), float(row["high"]))
 
 
 def measured(seeds, decoders):
@@ -338,7 +338,8 @@ def numbers_of_bench(assets):
     for row in read_csv(assets / "bench.csv"):
         ratio = float(row["ratio_median"])
         found[f"ratio {row['what']}"] = f"{ratio:.0f}"
-        changes.append(abs(ratio / float(pick(again, what=row["what"])["ratio_median"]) - 1))
+        second = float(pick(again, what=row["what"])["ratio_median"])
+        changes.append(abs(ratio / second - 1))
     found["bench_again"] = f"{100 * max(changes):.0f} %"
     return found
 
