@@ -39,7 +39,7 @@ DTYPES = "<f4", "<f8", "<i8", "|u1", "|b1"      # of the tensors that a file may
 SAVE_EVERY = 10     # seconds of work between two states on disk
 
 # ----------------------------------------------------------------------------------------
-# whole files
+# whole files: damage is found, and nothing in a file is ever executed
 
 
 def write_whole(path, data):
@@ -149,7 +149,7 @@ def is_sound(weights):
     return bool(largest < 1e4)      # one look at all of them is one wait for the GPU
 
 # ----------------------------------------------------------------------------------------
-# rows
+# rows: CSV files, written anew as a whole each time (they are small)
 
 
 def write_csv(path, columns, rows):
@@ -172,7 +172,7 @@ def plain(text):
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 # ----------------------------------------------------------------------------------------
-# the run
+# the run: one folder, one owner, one state to go on from
 
 
 def lock(folder, wait=False):
@@ -286,7 +286,7 @@ class Run:
                     "torch": f"{torch.__version__} {cpu}"}
         self.folder, self.tables, self.prefix = Path(folder), tables, name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.holder = lock(self.folder)
+        self.holder = lock(self.folder)     # until this run, or its process, ends
         self.path = self.folder / f"{name}state.pt"
         self.state = {
             "settings": settings, "finished": False, "loops": {},
@@ -398,7 +398,7 @@ class Run:
 
     def resume_loop(self, name, parts):
         saved = self.state["loops"].get(name)
-        if saved:
+        if saved:       # None stands for an optimizer of a loop that is over
             for part, value in zip(parts, saved["parts"]):
                 if value is not None:
                     put_back(part, value)

@@ -56,7 +56,7 @@ TABLES = {"results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS,
 STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
 
 # ----------------------------------------------------------------------------------------
-# flags
+# flags: only what a reader turns; the rivals have theirs in experiments/arms.py
 
 # Other defaults, where the plain ones make no sense: with --quick,
 QUICK = dict(steps=60, batch=32, width=64, layers=2, grpo_steps=3, prompts=4, rollouts=4,
@@ -127,7 +127,7 @@ def parse_flags(argv):
     return parser.parse_args(argv)
 
 # ----------------------------------------------------------------------------------------
-# act 1
+# act 1: what the model will read, and where its texts fork
 
 
 def show_task(args, task):
@@ -161,7 +161,7 @@ def with_bars(task, tokens, forks):
     return "".join(bar + task.text([token]) for bar, token in zip(bars, tokens))
 
 # ----------------------------------------------------------------------------------------
-# act 2
+# act 2: learn to fill in what is hidden; then see what was learned
 
 
 def pretrain(args, run, task):
@@ -247,7 +247,7 @@ def show_base(args, run, task, model):
     return base.next_value()
 
 # ----------------------------------------------------------------------------------------
-# act 3
+# act 3: many samples of the same base, in one order after the other
 
 
 def measure_all(args, run, task, model, stage, decoders, n_problems, n_samples=1,
@@ -264,6 +264,7 @@ def measure_all(args, run, task, model, stage, decoders, n_problems, n_samples=1
                                loop=loop)
         if run.stopped:
             return None
+        # On disk at once: a run that ends early leaves what it has measured.
         run.record("results", result_rows(stage, decoder, found[name], args.seed, ks))
         run.record("measures", measure_rows(stage, decoder, found[name], args.seed))
     return found
@@ -304,13 +305,13 @@ def show_trap(args, stage, found, ks):
     print_table(["pass@k at T=0.6, k =", *ks, *names], table)
 
 # ----------------------------------------------------------------------------------------
-# act 4
+# act 4: reinforcement learning from left to right; the other decoders are only measured
 
 
 def reinforce(args, run, task, model, arm, recipe):
     """Greedy accuracy, GRPO, greedy accuracy again, and pass@k again."""
     before = measure_all(args, run, task, model, "base", GREEDY, args.problems)
-    if run.stopped:
+    if run.stopped:     # after each loop: all is saved, go back to main at once
         return
     train_by_grpo(args, run, task, model, arm, recipe)
     if run.stopped:
@@ -392,7 +393,7 @@ def log(run, stage, step, **values):
     run.record("log", [{"stage": stage, "step": step, **values, "seconds": seconds}])
 
 # ----------------------------------------------------------------------------------------
-# the story
+# the story: first all that can be wrong before any work, then act after act
 
 
 def prepare(args, task):
