@@ -278,6 +278,8 @@ class Toy(Task):
     name = "toy"
 
     def __init__(self, direct=0.65, skip=0.12, n_steps=6):
+        if n_steps > 1000:      # a forged checkpoint could ask for a list of any size
+            raise ValueError(f"n_steps is {n_steps}; it is at most 1000")
         self.n_steps = n_steps
         # How often a solution jumps to its answer: at once, and at each later fork.
         self.jumps = [direct] + [skip] * (n_steps - 1)

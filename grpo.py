@@ -118,15 +118,12 @@ def grpo(model, task, arm, recipe, run):
         # One update a batch: pi is still the pi_old that wrote it. So the ratio of eq. 8
         # is 1, no clip can act, and the ratio's gradient is that of log pi.
         for _ in range(arm.n_updates):
-            has_signal = False
             for loss in arm.losses(model, terms, advantage.flatten()):  # eq. 5, 6 and 8
                 loss.backward()         # push: a few canvases at a time, gradients add up
                 total += loss.item()
-                has_signal = True
-            if has_signal:      # without any, Adam would still move, on momentum alone
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-            optimizer.zero_grad()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()            # no signal, no gradient: then no weight moves
+            optimizer.zero_grad()       # to None, not to 0, on which momentum would go on
         yield Measurement(
             step=step + 1, loss=total / arm.n_updates, reward=reward.mean().item(),
             signal=advantage.any(1).float().mean().item(),
@@ -158,7 +155,7 @@ def advantages(reward):
 def policy_losses(model, prompt, tokens, rank, advantage, temperature=1.0, budget=BUDGET):
     """Yields the loss, - sum_i A_i log p_i / N, in pieces to call backward on.
 
-    advantage (B,), of each row. N is the number of committed tokens of all rows (eq. 8,
+    advantage (B,), of each row. N is the number of tokens with a rank below L (eq. 8,
     with DAPO's denominator). Rows without advantage add nothing, but count in N, so
     that a batch with little signal weighs less in Adam's averages.
     """

@@ -164,9 +164,9 @@ def from_weights(config, weights):
     Raises ValueError unless names and shapes are exactly those of a network of this
     config, before any memory is taken for it.
     """
-    if not 0 < config.n_layer <= len(weights) or config.max_length > 2**14:
+    if not (0 < config.n_layer <= len(weights) and 0 < config.max_length <= 2**14):
         raise ValueError("layers are missing, or the canvas is beyond all bounds")
-    if not 0 < config.norm_eps < 1 or config.n_embd % config.n_head:
+    if not 0 < config.norm_eps < 1 or config.n_head < 1 or config.n_embd % config.n_head:
         raise ValueError("a config that no network has")
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     if shapes != dict(weight_shapes(config)):

@@ -16,6 +16,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import io
 import math
 import os
 import sys
@@ -28,7 +29,7 @@ from tqdm import tqdm
 import train
 from data import Toy
 from eval_gsm8k import Interval, bootstrap, evaluate, pass_at_k
-from runs import lock, read_csv, write_csv
+from runs import lock, read_csv, write_csv, write_whole
 from sample import Decoder, load_checkpoint
 
 # Of the evaluation, what is kept beside the counts: "value low high" each.
@@ -115,6 +116,8 @@ def base_path(folder, name, seed, quick=False):
                 print(KEPT, file=sys.stderr)
                 raise
             print(stop.code)    # its steps are not learned: an experiment may want that
+    if not path.exists():       # train.py had nothing left to do
+        sys.exit(f"{path} is gone, but its run is finished: remove {out}")
     return path
 
 
@@ -202,7 +205,11 @@ def collect(args, cells):
 
 
 def read_rows(path):
-    return read_csv(path) if Path(path).exists() else []
+    """Those that are there. Ends the program if they are of some other table."""
+    rows = read_csv(path) if Path(path).exists() else []
+    if rows and list(rows[0]) != COLUMNS:
+        sys.exit(f"{path} has other columns than experiments have: take another --csv")
+    return rows
 
 
 def add_row(path, row):
@@ -336,7 +343,12 @@ def curve(axis, row, style, column="right"):
 def save(figure, path):
     """As a PNG of 64 colours: a third of the size."""
     from PIL import Image       # comes with matplotlib
-    figure.savefig(path, dpi=90, format="png")
-    image = Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE)
-    image.save(path, format="png", optimize=True)
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=90, format="png")
+    image = Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    image.save(small, format="png", optimize=True)
+    try:
+        write_whole(path, small.getvalue())
+    except OSError as error:
+        sys.exit(f"no figure ({error}): {KEPT}")
     print(f"drawn: {path}")

@@ -26,7 +26,7 @@ from eval_gsm8k import evaluate
 from experiments import lab
 from grpo import advantages, judge, policy_losses
 from model import MaskedDiffusionLM
-from runs import write_csv
+from runs import read_csv, write_csv
 from sample import Decoder, generate, load_checkpoint
 
 COLUMNS = ["what", "x", "seconds", "states", "published_states"]
@@ -173,7 +173,7 @@ def main(argv=None):
         path, sweeps, n_runs = args.csv or "scaling-quick.csv", QUICK, 1
     try:
         base, _, _ = load_checkpoint(f"{args.out}/base.pt", args.device)
-        rows = lab.read_rows(path)
+        rows = read_csv(path) if Path(path).exists() else []
         write_csv(path, COLUMNS, rows)      # fails now, if it must
     except (OSError, ValueError) as error:
         parser.error(str(error))

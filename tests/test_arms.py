@@ -15,8 +15,7 @@ from experiments.arms import ARMS, Asked, Options, Variant, advantages_by, choos
 from grpo import Recipe, grpo, log_probs
 from model import BUDGET, diffusion_loss, draw_masks
 from sample import Decoder, generate, text_length
-from tests.test_grpo import (ADVANTAGE, FirstToken, L, assert_same_loss, batch, gradient,
-                             plain_log_probs)
+from tests.test_grpo import FirstToken, L, assert_same_loss, batch, gradient, plain_log_probs
 from tests.test_model import EOS, MASK, tiny_model, watch
 from tests.test_sample import assert_frequencies, outcomes, small_model
 
@@ -165,7 +164,8 @@ def texts():
     """-> prompt, rollouts, their lengths, and where (B, L) they are text."""
     prompt, tokens, rank = batch("shuffled")
     length = text_length(tokens, EOS)
-    return prompt, SimpleNamespace(tokens=tokens, rank=rank), length, torch.arange(L) < length[:, None]
+    inside = torch.arange(L) < length[:, None]
+    return prompt, SimpleNamespace(tokens=tokens, rank=rank), length, inside
 
 
 def test_one_step_asks_for_every_token_of_the_text_after_nothing_and_masks_some_of_the_prompt(
@@ -187,7 +187,8 @@ def test_coupled_has_each_token_of_the_text_once_in_one_half_or_the_other_given_
     prompt, sample, length, inside = texts
     asked = arms.coupled(prompt, sample, length, MASK, torch.Generator().manual_seed(5))
     t, hidden = draw_masks(6, L, torch.Generator().manual_seed(5))
-    assert asked.prompt.equal(prompt.repeat(2, 1)) and asked.tokens.equal(sample.tokens.repeat(2, 1))
+    assert asked.prompt.equal(prompt.repeat(2, 1))
+    assert asked.tokens.equal(sample.tokens.repeat(2, 1))
     for half, here, share in ((slice(6), hidden, t), (slice(6, 12), ~hidden, 1 - t)):
         assert asked.rank[half].equal(torch.where(inside, torch.where(here, 0, -1), L))
         expected = torch.where(inside & here, 1 / (2 * share[:, None]), 0)
@@ -318,7 +319,8 @@ def test_the_clip_by_hand_above_inside_and_below_its_bounds(model, one_term):
 
 def test_with_a_clip_equal_terms_of_opposite_advantage_are_not_left_out(model):
     prompt, tokens, rank = (x[[0, 0]] for x in batch("left to right"))
-    asked, arm, A = everything(tokens, rank, prompt), make("left_to_right"), torch.tensor([1.0, -1.0])
+    asked, arm = everything(tokens, rank, prompt), make("left_to_right")
+    A = torch.tensor([1.0, -1.0])
     assert list(arm.losses(model, asked, A)) == []                      # linear: they cancel
     asked.old, arm.clipped = arm.log_prob_table(model, asked) - 0.5, []     # ratio 1.65
     _, found = gradient(model, arm.losses(model, asked, A))

@@ -189,8 +189,8 @@ def test_a_text_with_a_hole_is_malformed(text):
 # the toy's forks
 
 def forks_by_definition(ids):
-    """One position at a time: right after a written value (or at 0), nothing ended before, fewer
-    steps written before it than the problem has."""
+    """| 11 -8 -> 3| +1 -> 4| #### 8: at 0 or right after a written value, while nothing has ended
+    and fewer steps are written than the problem has. One position at a time."""
     numbers = set(TOY.number_ids.tolist())
 
     def is_fork(i):
@@ -200,25 +200,6 @@ def forks_by_definition(ids):
         return not ended and len(values) < 6 and (i == 0 or (i - 1) in values)
 
     return [is_fork(i) for i in range(len(ids))]
-
-
-@pytest.mark.parametrize("marked", [        # a bar before every token that is a fork
-    "| #### 8", "| 11 -8 -> 3| #### 8", "| 11 -8 -> 3| +1 -> 4| #### 8",
-    "| 1" + " +1 -> 2|" * 5 + " +1 -> 7 #### 7",        # after the last step #### is forced
-    "|", "| 11 -8 -> 3|", "| 11 -8 -> 3| 5 6 7",        # no ####
-    "| ->", "| -> 3| #### 3", "| -> -> 3| -> 4| #### 4", "| 11 3 4 5 #### 5",
-    "| 11 -8 -> +1 -> 4| #### 4",                       # an arrow without its number
-    "| 11 -8 -> 30 -1 -> 2|",                           # 30 is no number token
-    "| 11 -8 -> 3| #### 3 -8 -> 3 #### 3",              # only up to the first ####
-    f"| 11 -8 -> 3|{EOS} +1 -> 4 #### 4", f"|{MASK}{MASK} -> 4|{MASK}"])
-def test_a_fork_is_position_0_or_right_after_a_written_value_until_the_text_has_jumped(marked):
-    ids, forks = [], []
-    for part in re.split(r"(?<!<)\|(?!>)", marked)[1:]:
-        forks.append(len(ids))
-        ids += TOY.tokenizer.encode(part, allowed_special="all")
-    ids += [TOY.eos_id] * (22 - len(ids))
-    assert TOY.forks(torch.tensor([ids]))[0].nonzero()[:, 0].tolist() == forks
-    assert forks_by_definition(ids) == [i in forks for i in range(22)]
 
 
 def test_forks_agree_with_their_definition_on_any_soup_of_tokens():
@@ -235,8 +216,9 @@ def test_forks_agree_with_their_definition_on_any_soup_of_tokens():
 @pytest.mark.parametrize("n", range(7))
 def test_fork_position_is_where_forks_says_for_every_number_of_written_steps(n):
     solutions = TOY.completions([TOY.solution(problem, n) for problem in EVERY[::200]])
+    expected = [TOY.fork_position(step) for step in range(min(n + 1, 6))]
     for forks in TOY.forks(solutions):
-        assert forks.nonzero()[:, 0].tolist() == [TOY.fork_position(i) for i in range(min(n + 1, 6))]
+        assert forks.nonzero()[:, 0].tolist() == expected
 
 
 # ----------------------------------------------------------------------------------------------
@@ -445,6 +427,8 @@ def test_validation_rows_are_held_out_of_training_by_their_question_alone(gsm8k)
     # Where a row goes does not hang on the others, nor on the order of the file, nor its answer.
     other = [row(r["question"]) for r in reversed(ROWS[::2])]
     assert set(questions(gsm8k(other), "validation")) == validation & {r["question"] for r in other}
+    # Nor does the order of its problems hang on that of the file's rows.
+    assert questions(gsm8k(ROWS[::-1]), "train") == questions(gsm8k(ROWS), "train")
     # An index past the last row starts over.
     assert task.problem("train", task.size("train") + 3) == task.problem("train", 3)
 
@@ -452,9 +436,9 @@ def test_validation_rows_are_held_out_of_training_by_their_question_alone(gsm8k)
 def test_nothing_of_the_validation_and_test_rows_goes_into_the_vocabulary(gsm8k, tmp_path):
     held_out = questions(gsm8k(ROWS), "validation")
     # The held-out rows and the test get a word of their own, often: nothing learns it.
-    changed = [row(r["question"], "qqqqqqqq " * 50 + r["answer"]) if r["question"] in held_out else r
-               for r in ROWS]
-    task = gsm8k(changed, [row("zzzzzzzz " * 5)])
+    changed = [row(question, "qqqqqqqq " * 50 + "#### 1") for question in held_out]
+    others = [r for r in ROWS if r["question"] not in held_out]
+    task = gsm8k(changed + others, [row("zzzzzzzz " * 5)])
     pieces = task.tokenizer.token_byte_values()
     assert held_out and not any(b"qq" in piece or b"zz" in piece for piece in pieces)
     # It is kept in tiktoken's own file format.

@@ -318,7 +318,7 @@ def test_without_signal_no_weight_moves_not_even_by_adams_momentum(run):
 
 @pytest.mark.parametrize("final_lr, expected", [
     (0.0, [0.4, 0.3, 0.2, 0.1]), (0.4, [0.4, 0.4, 0.4, 0.4])])
-def test_the_learning_rate_falls_in_a_straight_line_to_the_final_one(model, run, final_lr, expected):
+def test_the_rate_falls_in_a_straight_line_to_the_final_one(model, run, final_lr, expected):
     rates = []
     recipe = Recipe(steps=4, prompts=1, rollouts=2, lr=0.4, final_lr=final_lr)
     for _ in grpo(model, FirstToken(), JUSTGRPO, recipe, run):

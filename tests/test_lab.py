@@ -59,6 +59,17 @@ def flags(folder, *more):
                                         *more])
 
 
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory):
+    """The experiment from nothing: a folder with its bases and rows; what it printed."""
+    folder = tmp_path_factory.mktemp("quick")
+    with no_matplotlib():
+        status, out, _ = run(pass_at_k.main, "--quick", "--bases", folder / "bases",
+                             "--csv", folder / "new" / "rows.csv")
+    assert status == 0
+    return folder, out
+
+
 def cells(*decoders):
     return [lab.Cell("stopping", 0, decoder) for decoder in decoders]
 
@@ -149,19 +160,47 @@ def test_a_base_of_another_task_is_refused_in_one_line(task, tmp_path):
         lab.collect(flags(tmp_path), cells(LEFT))
 
 
-def test_an_experiment_runs_from_nothing_and_then_from_its_rows_alone(tmp_path):
-    argv = ["--quick", "--bases", tmp_path / "bases", "--csv", tmp_path / "new" / "rows.csv"]
-    with no_matplotlib():
-        status, out, _ = run(pass_at_k.main, *argv)
-    assert status == 0 and "base.pt is missing: it is made now" in out
+def test_an_experiment_runs_from_nothing_and_then_from_its_rows_alone(quick_run, tmp_path):
+    folder, out = quick_run
+    assert "base.pt is missing: it is made now" in out
     table = out[out.index("  base "):]
     assert all(str(decoder) in table for decoder in TRAP.values())
-    shutil.rmtree(tmp_path / "bases")
-    status, out, _ = run(pass_at_k.main, *argv)
-    assert status == 0 and out == table
+    status, again, _ = run(pass_at_k.main, "--quick", "--csv", folder / "new" / "rows.csv",
+                           "--bases", tmp_path / "nowhere")
+    assert status == 0 and again == table
+
+
+@pytest.mark.slow
+def test_a_figure_is_a_png_or_one_line_that_says_the_rows_are_kept(quick_run, tmp_path):
     pytest.importorskip("matplotlib")
-    assert run(pass_at_k.main, *argv, "--figure", tmp_path / "figure.png")[0] == 0
+    argv = ["--quick", "--csv", quick_run[0] / "new" / "rows.csv", "--figure"]
+    assert run(pass_at_k.main, *argv, tmp_path / "figure.png")[0] == 0
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    status, _, _ = run(pass_at_k.main, *argv, tmp_path)      # a folder
+    assert status.startswith("no figure") and status.endswith(lab.KEPT)
+
+
+def test_a_base_that_was_removed_after_its_run_is_not_said_to_come_by_itself(
+        quick_run, tmp_path):
+    shutil.copytree(quick_run[0] / "bases", tmp_path / "bases")
+    (tmp_path / "bases" / "toy-0-quick" / "base.pt").unlink()
+    status, _, _ = run(pass_at_k.main, "--quick", "--csv", tmp_path / "rows.csv",
+                       "--bases", tmp_path / "bases")
+    assert "remove " in status and lab.KEPT not in status
+
+
+def test_a_quick_look_never_writes_among_the_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    look, real = lab.parse_flags("none", "", ["--quick"]), lab.parse_flags("none", "", [])
+    assert look.csv != real.csv
+    assert lab.parse_flags("none", "", ["--quick", "--csv", "my.csv"]).csv == "my.csv"
+
+
+def test_a_file_that_holds_no_rows_of_an_experiment_is_left_as_it_is(tmp_path):
+    path = tmp_path / "notes.csv"
+    path.write_text("day,weather\nmonday,rain\n")
+    status, _, _ = run(pass_at_k.main, "--quick", "--csv", path)
+    assert "other columns" in status and path.read_text() == "day,weather\nmonday,rain\n"
 
 
 def test_a_figure_is_refused_before_any_work_where_matplotlib_is_missing(tmp_path):

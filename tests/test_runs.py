@@ -170,25 +170,52 @@ def test_rows_of_earlier_runs_stay_unless_they_are_replaced(tmp_path):
 
 # ---------------------------------------------------------------------------------------- refusals
 
-@pytest.mark.parametrize("prepare, resume, about", [
-    (lambda folder: None, False, ["unfinished", "--resume", "state.pt"]),
-    (lambda folder: None, True, ["lr was 0.1, now it is 0.5"]),
-    (lambda folder: (folder / "state.pt").write_bytes(b"x"), True, ["state.pt", "damaged"]),
-    (lambda folder: save(folder / "state.pt", {"config": {}}), True, ["state.pt", "damaged"])],
-    ids=["unfinished", "other settings", "damaged", "no state"])
-def test_what_can_not_be_gone_on_with_is_refused_in_one_line(prepare, resume, about, tmp_path,
-                                                             capsys):
+def without(name):
+    """The state lacks something; or it is no state, but a checkpoint, say."""
+    def lose(path, patch):
+        state = load(path)
+        del state[name]
+        save(path, state)
+    return lose
+
+
+CHANGES = {
+    "nothing": lambda path, patch: None,
+    "threads": lambda path, patch: patch.setattr(torch, "get_num_threads", lambda: 77),
+    "torch": lambda path, patch: patch.setattr(torch, "__version__", "9.9"),
+    "damage": lambda path, patch: path.write_bytes(path.read_bytes()[:-1]),
+    **{f"without {name}": without(name)
+       for name in ("settings", "finished", "loops", "rows", "seconds", "seconds_before")}}
+
+
+@pytest.mark.parametrize("change, resume, lr, about", [
+    ("nothing", False, 0.1, ["unfinished", "--resume", "state.pt"]),
+    ("nothing", True, 0.5, ["lr was 0.1, now it is 0.5"]),
+    ("threads", True, 0.1, ["threads was", "now it is 77"]),
+    ("torch", True, 0.1, ["torch was", "now it is 9.9"]),
+    ("damage", False, 0.1, ["state.pt", "damaged"]),
+    *[(change, True, 0.1, ["state.pt", "damaged"]) for change in [*CHANGES][3:]]])
+def test_what_can_not_be_gone_on_with_is_refused_in_one_line(change, resume, lr, about, tmp_path,
+                                                             capsys, monkeypatch):
     with pytest.raises(SystemExit):
         work(tmp_path, stop_at=2)
-    prepare(tmp_path)
+    CHANGES[change](tmp_path / "state.pt", monkeypatch)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        work(tmp_path, resume=resume, lr=0.5)
+        work(tmp_path, resume=resume, lr=lr)
     line = capsys.readouterr().err
     assert stop.value.code == 2 and line.count("\n") == 1 and line.startswith("work.py: error: ")
     assert all(text in line for text in about), line
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_settings_whose_keys_look_like_numbers_are_the_same_again(tmp_path):
+    settings = {"levels": {"1": 2, "\u00b2": {}}}
+    with pytest.raises(SystemExit):
+        work(tmp_path, stop_at=2, settings=settings)
+    run, _, _ = work(tmp_path, resume=True, settings=settings)
+    assert len(run.state["seconds"]) == 2       # it went on to the end
 
 
 def leave_by(error, began):

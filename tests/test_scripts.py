@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import http.client
 import io
+import itertools
 import json
 import os
 import re
@@ -37,8 +38,8 @@ from tests.coin import Coin, log_without_times
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLE, EVAL, ARMS = "sample.py", "eval_gsm8k.py", "experiments/arms.py"
-MAINS = {"train.py": train.main, SAMPLE: sample.main, EVAL: eval_gsm8k.main, ARMS: arms.main}
+TRAIN, SAMPLE, EVAL, ARMS = "train.py", "sample.py", "eval_gsm8k.py", "experiments/arms.py"
+MAINS = {TRAIN: train.main, SAMPLE: sample.main, EVAL: eval_gsm8k.main, ARMS: arms.main}
 TINY_RL = ("--quick --device cpu --problems 24 --trap-problems 2 --samples 2 --grpo-steps 2 "
            "--prompts 4 --rollouts 4 --grpo-lr 0.03").split()
 TINY = [*TINY_RL, *"--steps 3 --batch 4 --width 16 --layers 1".split()]
@@ -505,3 +506,388 @@ def gsm8k_files(folder, n=80):
         rows = [row(name, number) for number in range(size)]
         path.write_text("".join(rows) + as_row(long * 60), encoding="utf-8")
     return paths
+
+
+# ------------------------------------------------------------------- bad input: status 2, one line
+
+@pytest.fixture(scope="module")
+def desk(story, tmp_path_factory):
+    """A folder to work in, for refused runs only: a story's files, and good and bad ones."""
+    folder = shutil.copytree(story[0], tmp_path_factory.mktemp("desk") / "desk")
+    gsm8k_files(folder)
+    train_rows = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines(True)
+    files = {"few.jsonl": "".join(train_rows[:3]), "leak.jsonl": train_rows[3],
+             "long.jsonl": as_row("x" * 90), "empty.jsonl": "", "no-json.jsonl": "{\n",
+             "no-number.jsonl": as_row("a?") + as_row("b?", "five"),
+             "a-file": "somebody's\n", "rows.csv": "earlier\n"}
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+# What each program is given before the flags of a row of the table; a later flag counts.
+GIVEN = {SAMPLE: "--checkpoint justgrpo.pt", EVAL: "--checkpoint justgrpo.pt --csv rows.csv",
+         TRAIN: "--out new " + " ".join(TINY), ARMS: "--out . " + " ".join(TINY_RL)}
+ELBO = f"{ARMS} elbo"
+READERS, TRAINERS = [SAMPLE, EVAL], [TRAIN, ELBO]
+EVERY = READERS + TRAINERS
+BAD_ROWS = [("missing.jsonl", "missing.jsonl"), ("empty.jsonl", "empty"),
+            ("no-json.jsonl", "line 1"), ("no-number.jsonl", "line 2")]
+WHOLE = "--grpo-steps --prompts --rollouts --problems --trap-problems --samples".split()
+OF_TRAIN = "--steps --batch --width --layers".split()
+NO_COUNT, NO_SIZE = ["0", "-1", "x", "1.5"], ["0", "-1", "x", "nan", "inf"]
+
+REFUSED = [     # commands, their flags, words of the message
+    # what is decoded, and how (tests/test_sample.py has every decoder that means nothing)
+    (READERS, "--order sideways", "'sideways'", "left_to_right", "confidence", "exploratory"),
+    (READERS, "--select best", "'best'", "threshold", "entropy_bound"),
+    (READERS, "--select k=two", "'two'"),
+    (READERS, "--select k=0", "k=0"),
+    (READERS, "--order random --select threshold", "threshold", "random", "top_probability"),
+    (READERS, "--order confidence --temperature 1 --select fork", "fork", "confidence"),
+    (READERS, "--block-length x", "argument --block-length"),
+    (READERS, "--block-length -3", "block length is -3"),
+    (READERS, "--block-length 23", "--block-length is at most 22"),
+    (READERS, "--temperature nan", "temperature is nan"),
+    (READERS, "--samples 0", "argument --samples"),
+    (READERS, "--samples -2", "argument --samples"),
+    *[(READERS, f"--data {name}", name, words) for name, words in BAD_ROWS],
+    ([SAMPLE], f"--prompt {'x' * 35}", "35 tokens where 34 fit"),
+    ([EVAL], "--data long.jsonl", "at most 17 tokens"),
+    ([EVAL], "--k 4 --samples 2", "--k 4", "--samples"),
+    ([EVAL], "--k 2", "--k 2"),         # of one sample, the default
+    ([EVAL], "--k 0", "--k 0"),
+    ([EVAL], "--k 1,,2 --samples 4", "--k 1,,2"),
+    ([EVAL], "--k ''", "--k"),
+    ([EVAL], "--k 1;2 --samples 4", "--k 1;2"),
+    ([EVAL], "--k 1.5 --samples 4", "--k 1.5"),
+    ([EVAL], "--limit 0", "argument --limit"),
+    ([EVAL], "--limit -1", "argument --limit"),
+    # what is trained, and how
+    ([TRAIN], "--data train.jsonl", "--test"),
+    ([TRAIN], "--test test.jsonl", "--data"),
+    *[([TRAIN], pair.format(name), name, words) for name, words in BAD_ROWS
+      for pair in ("--data {} --test test.jsonl", "--data train.jsonl --test {}")],
+    ([TRAIN], "--data train.jsonl --test leak.jsonl", "1 questions", "leak.jsonl",
+     "train.jsonl"),
+    ([TRAIN], "--data few.jsonl --test test.jsonl", "validation"),   # else act 2 has no end
+    ([TRAIN], "--stage sleep", "'sleep'", "pretrain", "grpo"),
+    ([TRAIN], "--dtype int8", "'int8'", "bfloat16"),
+    ([TRAIN], "--width 12", "--width 12", "multiple of 8"),
+    ([TRAIN], "--st trap", "--st"),    # no abbreviations: it is --stage today
+    ([TRAIN], "--arm confidence", "--arm"),    # rivals have a program of their own
+    ([TRAIN], "--rollouts 1", "--rollouts 1", "siblings"),
+    ([TRAIN], "--stage trap --out . --seed 3", "base.pt", "--seed 0"),
+    ([TRAIN], "--stage grpo --out . --data train.jsonl --test test.jsonl",
+     "base.pt is of another task"),
+    *[([TRAIN], f"{flag} {value}", f"argument {flag}") for flag in OF_TRAIN
+      for value in NO_COUNT],
+    *[([TRAIN], f"--lr {value}", "argument --lr") for value in NO_SIZE],
+    *[(TRAINERS, f"{flag} {value}", f"argument {flag}") for flag in WHOLE for value in NO_COUNT],
+    *[(TRAINERS, f"--grpo-lr {value}", "argument --grpo-lr") for value in NO_SIZE],
+    # the rivals
+    ([ARMS], "", "ARM"),
+    ([ARMS], "ppo", "'ppo'", "left_to_right", "rejection"),
+    ([ARMS], "confidence --seed 3", "base.pt", "--seed 0"),
+    ([ARMS], "confidence --rollouts 1", "--rollouts 1", "siblings"),
+    ([ARMS], "confidence --rollout-block-length 0", "--rollout-block-length", "from 1 to 22"),
+    ([ARMS], "confidence --rollout-block-length 23", "--rollout-block-length", "from 1 to 22"),
+    ([ARMS], "left_to_right --rollout-block-length 8", "--rollout-block-length", "left to right"),
+    ([ARMS], "rejection --rollout-block-length 8", "--rollout-block-length", "left to right"),
+    ([ELBO], "--fraction 0.5", "--fraction", "--positions"),
+    ([ELBO], "--positions random --fraction 1.5", "--fraction is at most 1"),
+    ([ELBO], "--clip-low 0.1", "--clip-low", "ratio 1", "--updates-per-batch"),
+    ([ELBO], "--clip-high 0.3", "--clip-high", "ratio 1"),
+    *[([ARMS], f"rejection {flags}", flags.split()[0], "arm rejection") for flags in (
+        "--advantage none", "--loss-norm constant", "--updates-per-batch 2",
+        "--positions random", "--fraction 0.5", "--clip-high 0.3")],
+    *[([ELBO], f"--updates-per-batch {value}", "argument --updates-per-batch")
+      for value in NO_COUNT],
+    *[([ELBO], f"{flag} {value}", f"argument {flag}")
+      for flag in ("--adam-eps", "--rollout-temperature") for value in NO_SIZE],
+    # the same everywhere
+    (EVERY, "--device abacus", "abacus"),
+    (EVERY, "--no-such-flag", "--no-such-flag"),
+    (EVERY, "--seed x", "argument --seed"),
+    *[(EVERY, f"--seed {beyond}", "argument --seed")
+      for beyond in (2**64, -2**63 - 1, 10**30)],
+    # places that can't be written: below a regular file not even root can
+    *[([TRAIN], f"--out {place}", "a-file") for place in ("a-file", "a-file/out",
+                                                                "a-file/deep/out")],
+    *[([EVAL], f"--csv {place}", place) for place in ("a-file/rows.csv", ".", "nowhere/rows.csv")],
+]
+
+
+EACH_REFUSAL = [pytest.param(command, flags, words, id=f"{command} {flags}"[:60])
+                for commands, flags, *words in REFUSED for command in commands]
+
+
+@pytest.mark.parametrize("command, flags, words", EACH_REFUSAL)
+def test_what_means_nothing_is_refused_in_one_line_before_anything_is_written(
+        command, flags, words, desk, monkeypatch):
+    monkeypatch.chdir(desk)
+    before = contents(desk)
+    script, *arm = command.split()
+    out, _ = refused(MAINS[script], *arm, *shlex.split(f"{GIVEN[script]} {flags}"), about=words)
+    assert out == ""
+    assert contents(desk) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda device here")
+@pytest.mark.parametrize("command", EVERY)
+def test_cuda_is_refused_where_there_is_none(command, desk, monkeypatch):
+    monkeypatch.chdir(desk)
+    script, *arm = command.split()
+    refused(MAINS[script], *arm, *GIVEN[script].split(), "--device", "cuda", about="cuda")
+
+
+NO_CHECKPOINT = {
+    "missing": lambda path, good: None, "empty": lambda path, good: path.touch(),
+    "half": lambda path, good: path.write_bytes(good[:len(good) // 2]),
+    "foreign": lambda path, good: save(path, {"state_dict": {}}),
+    "no weights": lambda path, good: save(path, {**load(path.parent / "good"), "model": {}}),
+    "pickle": lambda path, good: torch.save({"model": {}}, path),
+    "folder": lambda path, good: path.mkdir()}
+
+
+@pytest.mark.parametrize("kind", NO_CHECKPOINT)
+@pytest.mark.parametrize("command", [
+    f"{SAMPLE} --checkpoint base.pt", f"{EVAL} --checkpoint base.pt", f"{TRAIN} --stage trap",
+    f"{TRAIN} --stage grpo", f"{ARMS} confidence"])
+def test_without_a_checkpoint_the_line_names_it_and_what_makes_one(kind, command, checkpoint,
+                                                                  tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = shutil.copy(checkpoint, tmp_path / "good").read_bytes()
+    NO_CHECKPOINT[kind](tmp_path / "base.pt", good)
+    before = contents(tmp_path)
+    script, *flags = command.split()
+    where = [] if script in READERS else ["--out", "."]
+    out, _ = refused(MAINS[script], *flags, *where, about=["base.pt", "python train.py"])
+    assert out == "" and contents(tmp_path) == before
+
+
+def test_a_later_stage_without_a_base_makes_no_folder(tmp_path):
+    refused(train.main, "--stage", "trap", "--out", tmp_path / "out", about="base.pt")
+    assert contents(tmp_path) == {}
+
+
+def test_a_stopped_rival_goes_on_only_under_its_own_settings_and_on_its_own_base(copy):
+    rival = ["confidence", *TINY_RL, "--out", copy]
+    assert run(arms.main, *rival, task=Stopping(5))[0] == 130
+    refused(arms.main, *rival, task=Coin(), about=["unfinished", "--resume"])
+    refused(arms.main, *rival, "--adam-eps", 1e-6, "--resume", task=Coin(), about="adam_eps")
+    shutil.copy(copy / "justgrpo.pt", copy / "base.pt")
+    refused(arms.main, *rival, "--resume", task=Coin(), about="files")
+
+
+@pytest.mark.parametrize("command", [SAMPLE] + [
+    pytest.param(command, marks=pytest.mark.slow) for command in (EVAL, f"{TRAIN} --stage trap",
+                                                                  f"{ARMS} elbo")])
+def test_a_program_of_its_own_exits_with_2_and_one_line_that_begins_with_its_name(command,
+                                                                                 tmp_path):
+    # Nothing from imports stands around it.
+    name, *flags = command.split()
+    where = "--checkpoint" if name in READERS else "--out"
+    ended = script(name, *flags, where, tmp_path / "missing")
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert re.fullmatch(rf"{Path(name).name}: error: .*missing.*\n", ended.stderr), ended.stderr
+
+
+# -------------------------------------------------------------------------------------- download
+
+QUESTION = as_row(Toy().problem("test", 0)["question"]).encode()
+OTHER = as_row("How many?").encode()
+
+
+class Response(io.BytesIO):
+    """What urlopen returns, as far as it is used."""
+
+
+class Broken(Response):
+    def read(self, *_):
+        raise http.client.IncompleteRead(b"half")
+
+
+class Endless(Response):
+    def read(self, n):      # a limit is asked for: without one this would not return
+        return bytes(n)
+
+
+@pytest.fixture
+def web(monkeypatch, tmp_path):
+    """A function that puts another answer at every address; it returns the list of those that
+    are asked for. QUESTION counts as GSM8K's test file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(eval_gsm8k, "GSM8K_TEST_SHA256", hashlib.sha256(QUESTION).hexdigest())
+
+    def answer(response):
+        asked = []
+
+        def urlopen(url, **_):
+            asked.append(url)
+            if response is None:
+                raise urllib.error.URLError("no network")
+            return response
+        monkeypatch.setattr("urllib.request.urlopen", urlopen)
+        return asked
+    return answer
+
+
+def test_a_download_asks_once_for_a_pinned_commit_and_saves_what_has_its_hash(checkpoint, tmp_path,
+                                                                              web):
+    asked = web(Response(QUESTION))
+    for _ in range(2):
+        assert "1 problems" in done(eval_gsm8k.main, "--checkpoint", checkpoint, "--download")
+        assert contents(tmp_path) == {str(tmp_path / "gsm8k_test.jsonl"): QUESTION}
+    [url] = asked
+    assert re.search(r"/[0-9a-f]{40}/.*test\.jsonl$", url)
+
+
+@pytest.mark.parametrize("response, flags, words", [
+    (None, "", ["https://", "test.jsonl", "gsm8k_test.jsonl", "--data"]),
+    (Response(OTHER), "", ["SHA-256", "nothing was saved"]), (Broken(), "", ["IncompleteRead"]),
+    (Endless(), "", ["SHA-256"]), (None, "--data mine.jsonl", ["mine.jsonl", "SHA-256"])])
+def test_a_download_that_fails_says_what_to_do_and_leaves_what_was_there(response, flags, words,
+                                                                        checkpoint, tmp_path, web):
+    (tmp_path / "mine.jsonl").write_bytes(OTHER)
+    before = contents(tmp_path)
+    web(response)
+    refused(eval_gsm8k.main, "--checkpoint", checkpoint, "--download", *flags.split(), about=words)
+    assert contents(tmp_path) == before
+
+
+def test_the_hash_is_that_of_gsm8ks_test_file():
+    path = ROOT.parent / "shared" / "gsm8k" / "test.jsonl"
+    if not path.exists():
+        pytest.skip("no ../shared/gsm8k here")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == eval_gsm8k.GSM8K_TEST_SHA256
+
+
+# -------------------------------------------------------------------------- flags, help, README.md
+
+@pytest.mark.parametrize("name", MAINS)
+def test_every_flag_stands_in_help_with_some_words_and_its_default(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    status, out, err = run(MAINS[name], "--help")
+    assert status == 0 and err == ""
+    entries = re.split(r"\n  (?=-)", out.split("options:")[1])[1:]
+    flags = [entry for entry in entries if entry.startswith("--")]
+    assert len(flags) >= 10
+    for entry in flags:
+        words, default, _ = re.split(r"(\(default:\s[^)]+\))", entry, maxsplit=1)
+        assert default and len(words.split()) >= 3, entry
+
+
+def test_quick_and_data_have_defaults_of_their_own_which_a_flag_overrides():
+    real = ["--data", "a", "--test", "b"]
+    full, quick, large, both = (train.parse_flags(argv) for argv in (
+        [], ["--quick"], real, ["--quick", *real]))
+    assert quick.steps < full.steps and both.steps < large.steps
+    assert quick.problems < full.problems and both.problems < large.problems
+    for argv in (["--quick", "--steps", "7"], ["--steps", "7", "--quick"]):
+        assert train.parse_flags(argv).steps == 7
+    assert f"(default: {full.steps})" in run(train.main, "--help")[1]
+
+
+class Parsed(Exception):
+    """The flags were accepted; do no work."""
+
+
+@pytest.fixture
+def parse_only(monkeypatch):
+    """main(argv), up to and including its parser: the flags."""
+    real = argparse.ArgumentParser.parse_args
+
+    def parse_args(self, *args, **kwargs):
+        raise Parsed(real(self, *args, **kwargs))
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+
+    def parse(main, argv):
+        with pytest.raises(Parsed) as parsed:
+            main(argv)
+        return parsed.value.args[0]
+    return parse
+
+
+def readme_blocks(language=""):
+    """The code blocks of README.md."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def readme_commands():
+    """Script and flags of every `python X.py ...` in README.md's code blocks."""
+    text = re.sub(r"\s*\\\n\s*", " ", "\n".join(readme_blocks()))
+    # A command ends at the line, at a comment, at a pipe, or where words follow some spaces away.
+    commands = re.findall(r"\bpython3? +([\w/]+\.py)((?: (?! )[^\n&|;>#]*?)?)(?= {2,}|$|[&|;>#])",
+                          text, re.MULTILINE)
+    return [(name, shlex.split(flags)) for name, flags in commands]
+
+
+def test_the_readmes_commands_exist_and_their_flags_parse(parse_only):
+    commands = readme_commands()
+    assert {name for name, _ in commands} >= {TRAIN, SAMPLE, EVAL}
+    for name, flags in commands:
+        assert (ROOT / name).is_file(), name
+        if name in MAINS:
+            args = parse_only(MAINS[name], flags)
+        if name in READERS:     # the decoder that they describe must mean something, too
+            select, _, value = args.select.partition("=")
+            value = float(value) if value else None
+            Decoder(args.order, select, value, args.block_length, args.temperature)
+
+
+# --------------------------------------------------------------------- a task of one's own, GSM8K
+
+def test_the_readmes_task_of_ones_own_goes_through_all_four_acts(tmp_path, monkeypatch):
+    [block] = [block for block in readme_blocks("python") if re.search(r"\(.*Task\):", block)]
+    main, tasks = train.main, []
+
+    def tiny(argv=None, task=None):
+        """The example's own call, but tiny, and in a folder of ours."""
+        tasks.append(task)
+        train.parse_flags(argv)
+        main([*TINY, "--out", str(tmp_path)], task=task)
+    monkeypatch.setattr(train, "main", tiny)
+    out = done(lambda _: exec(block, {"__name__": "__main__"}), "")
+    [task] = tasks
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert re.search("forks are not known", out)        # and so nothing is said of them:
+    measures = {row["measure"] for row in read(tmp_path / "measures.csv")}
+    assert "tokens_per_evaluation" in measures
+    assert not any("fork" in name or "next_value" in name for name in measures)
+    _, description, info = load_checkpoint(tmp_path / "base.pt")
+    assert description == task.describe() and info["stage"] == "base"
+    # Its checkpoint can't be read without the class.
+    refused(sample.main, "--checkpoint", tmp_path / "base.pt", about=task.name)
+    questions = [{problem["question"] for problem in task.problems(split, 0, 200)}
+                 for split in ("train", "validation", "test")]
+    assert not any(one & other for one, other in itertools.combinations(questions, 2))
+    problem = task.problem("test", 0)
+    text = task.text(task.completions([problem["solution"]])[0])
+    assert task.reward(text, problem["answer"]) == 1.0
+
+
+def test_gsm8ks_format_goes_through_all_acts_and_its_checkpoint_needs_no_other_file(
+        tmp_path, monkeypatch):
+    files, folder = gsm8k_files(tmp_path), tmp_path / "out"
+    # The same shape of canvas, but smaller: 288 tokens are slow on one core.
+    monkeypatch.setattr(train, "SHAPE", dict(n_merges=60, prompt_length=40, completion_length=24))
+    data = ["--data", files[0], "--test", files[1], "--out", folder]
+    out = done(train.main, *TINY, *data)
+    assert {path.name for path in folder.iterdir()} == FILES
+    lines = re.findall(r"(\w+): (\d+) problems, .*; 1 rows are too long", out)
+    assert [name for name, _ in lines][1:] == ["test"] and lines[1][1] == "6"
+    measures = {row["measure"] for row in read(folder / "measures.csv")}
+    assert "majority_answer" in measures and not any("fork" in name for name in measures)
+    done(arms.main, "fork", *TINY_RL, *data)
+    path = tmp_path / "moved.pt"
+    shutil.move(folder / "justgrpo.pt", path)
+    files[0].unlink()
+    out = done(eval_gsm8k.main, "--checkpoint", path, "--data", files[1])
+    assert "6 problems" in out and re.search(r"^1 rows .* left out", out)
+    assert "Otto buys 0 eggs" in done(sample.main, "--checkpoint", path, "--data", files[1])
+    done(sample.main, "--checkpoint", path, "--prompt", "How many eggs?")
+    # Without --data there are no test problems, and no toy ones are put in their place.
+    for main in (sample.main, eval_gsm8k.main):
+        refused(main, "--checkpoint", path, about="--data")
