@@ -349,7 +349,7 @@ class Toy(Task):
         return "".join(written) + f" #### {problem['answer']}"
 
     def fork_position(self, n):
-        return 3 * n + 1 if n else 0
+        return 3 * n + 1 if n else 0    # after the start value and n times sign, ->, value
 
     def true_go_on(self):
         return [1 - jump for jump in self.jumps]
@@ -364,7 +364,7 @@ class Toy(Task):
         forks = torch.zeros_like(is_number)
         forks[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
         n_written = forks.cumsum(1)
-        forks[:, 0] = True
+        forks[:, 0] = True      # after n_written: no step stands before it
         ends = (completion == self.hash_id) | (completion == self.eos_id)
         none_before = ends.cumsum(1) <= ends.long()
         return forks & none_before & (n_written < self.n_steps)

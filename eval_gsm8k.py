@@ -284,6 +284,7 @@ def probe_steps(model, task, problems, prompt):
         p, truth = predict(n_written, position)
         return (p.argmax(-1) == truth).float().mean().item()
 
+    # A value stands right before the next fork; an answer right after the #### at its fork.
     n, fork = task.n_steps, task.fork_position
     return {"next_value": [accuracy(n, fork(s + 1) - 1) for s in range(n)],
             "go_on": [task.goes_on(predict(n, fork(s))[0]).mean().item() for s in range(n)],

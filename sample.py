@@ -174,7 +174,12 @@ def generate(model, prompts, length, decoder, uniform=None):
     """Fill `length` masks after each prompt (B, P), in any order -> Sample.
 
     uniform(): fresh (B, L) numbers in [0, 1), one call a step (random order: one more
-    before the first step); default torch.rand.
+    before the first step); default torch.rand. For one row, which shares nothing with
+    others, a step would be:
+
+        p = softmax of the logits at the masks of the current block
+        draw a token at each of them, score each, select the best
+        write these down, with the step as their rank
     """
     config, device = model.config, prompts.device
     B, L = len(prompts), length

@@ -447,7 +447,8 @@ def settings_of(args, task, *files):
 
 
 def act_of(row):
-    """The act (a --stage) that wrote this row of a table, and writes it anew."""
+    """The act (a --stage) that wrote this row of a table, and writes it anew. (Act 3 samples
+    at a temperature above 0, act 4 at 0.)"""
     if row.get("stage") != "base":
         return "grpo"
     if not row.get("temperature"):      # of log.csv, and what the base knows
