@@ -211,7 +211,7 @@ def test_what_can_not_be_gone_on_with_is_refused_in_one_line(change, resume, lr,
 
 
 def test_settings_whose_keys_look_like_numbers_are_the_same_again(tmp_path):
-    settings = {"levels": {"1": 2, "\u00b2": {}}}
+    settings = {"levels": {"1": 2}, "squares": {"\u00b2": {}}}
     with pytest.raises(SystemExit):
         work(tmp_path, stop_at=2, settings=settings)
     run, _, _ = work(tmp_path, resume=True, settings=settings)
