@@ -30,7 +30,10 @@ N = 6
 def work(folder, stop_at=None, resume=False, settings=None, lr=0.1, sleep=0.0):
     """A program with two loops. stop_at: a step of the first (0 ... N-1) or the second (N ...),
     in which Ctrl-C comes. Returns the run, and the weights after the first loop and at the end."""
-    with Run("work.py", ["--out", str(folder)]) as run:
+    flags = ["--out", str(folder)]
+    if resume:
+        flags.append("--resume")
+    with Run("work.py", flags) as run:
         run.begin(folder, TABLES, settings or {"lr": lr}, resume)
         if run.finished:
             return run, None, None
@@ -100,11 +103,22 @@ def test_stopped_in_any_step_and_resumed_it_leaves_the_same_rows_and_weights(
         work(tmp_path, stop_at)
     assert stop.value.code == 130
     assert capsys.readouterr().out.endswith(f"--resume: --out {tmp_path} --resume\n")
+    name, step = ("one", stop_at) if stop_at < N else ("two", stop_at - N)
+    assert load(tmp_path / "state.pt")["loops"][name]["step"] == step + 1   # no work is lost
     _, first, last = work(tmp_path, resume=True)
     assert same(first, alone[1])    # where the first loop was over, its model was put back
     assert same(last, alone[2])
     assert tables(tmp_path) == tables(alone[0])
     assert len(read_csv(tmp_path / "ends.csv")) == 3    # the start is not said twice
+
+
+def test_stopped_a_second_time_it_says_once_how_to_go_on(alone, tmp_path, capsys):
+    for stop_at, resume in ((1, False), (4, True)):
+        with pytest.raises(SystemExit):
+            work(tmp_path, stop_at, resume)
+        assert capsys.readouterr().out.endswith(f"--resume: --out {tmp_path} --resume\n")
+    _, _, last = work(tmp_path, resume=True)
+    assert same(last, alone[2]) and tables(tmp_path) == tables(alone[0])
 
 
 def test_a_crash_between_two_saves_costs_only_the_steps_since_the_last(alone, tmp_path,
@@ -333,6 +347,7 @@ def changed(data, place, value):
     lambda data, folder: b"", lambda data, folder: b"hello", lambda data, folder: data[:-1],
     lambda data, folder: data[:len(data) // 2], lambda data, folder: data + b"\0",
     lambda data, folder: changed(data, 200, bytes([data[200] ^ 1])),
+    lambda data, folder: changed(data, len(data) - 40, bytes([data[-40] ^ 1])),    # of a tensor
     lambda data, folder: changed(data, len(FORMAT), b"\xff" * 8),
     lambda data, folder: data.replace(b"version 2", b"version 3"),
     lambda data, folder: pickle.dumps(Code(folder)),
@@ -382,10 +397,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 
 
 def test_what_is_no_regular_file_is_never_replaced_and_a_link_stays_one(tmp_path):
+    # A pipe, which stands for /dev/null: a test that fails must not take that away.
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "folder", tmp_path / "missing" / "file", Path("/dev/null")):
+    for name in ("pipe", "folder", "missing/file"):
         with pytest.raises(OSError):
-            write_whole(path, b"new")
+            write_whole(tmp_path / name, b"new")
+    assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "link").symlink_to("real")
     write_whole(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"

@@ -76,7 +76,8 @@ def refused(main, *argv, about="", **kwargs):
     assert status == 2, (argv, out, err)
     assert err.count("\n") == 1 and err.endswith("\n") and "error: " in err, err
     assert "Traceback" not in out + err
-    for text in [about] if isinstance(about, str) else about:
+    words = [about] if isinstance(about, str) else about
+    for text in words:
         assert text in err, (text, err)
     return out, err
 
@@ -574,8 +575,8 @@ REFUSED = [     # commands, their flags, words of the message
     ([TRAIN], "--stage sleep", "'sleep'", "pretrain", "grpo"),
     ([TRAIN], "--dtype int8", "'int8'", "bfloat16"),
     ([TRAIN], "--width 12", "--width 12", "multiple of 8"),
-    ([TRAIN], "--st trap", "--st"),    # no abbreviations: it is --stage today
-    ([TRAIN], "--arm confidence", "--arm"),    # rivals have a program of their own
+    ([TRAIN], "--stag trap", "unrecognized arguments: --stag"),     # it is --stage today
+    ([TRAIN], "--arm confidence", "unrecognized arguments: --arm"),     # arms.py has the rivals
     ([TRAIN], "--rollouts 1", "--rollouts 1", "siblings"),
     ([TRAIN], "--stage trap --out . --seed 3", "base.pt", "--seed 0"),
     ([TRAIN], "--stage grpo --out . --data train.jsonl --test test.jsonl",
@@ -609,7 +610,7 @@ REFUSED = [     # commands, their flags, words of the message
     # the same everywhere
     (EVERY, "--device abacus", "abacus"),
     (EVERY, "--device cuda:99", "cuda:99"),     # where there is no cuda at all, and where there is
-    (EVERY, "--no-such-flag", "--no-such-flag"),
+    (EVERY, "--no-such-flag", "unrecognized arguments: --no-such-flag"),
     (EVERY, "--seed x", "argument --seed"),
     *[(EVERY, f"--seed {beyond}", "argument --seed")
       for beyond in (2**64, -2**63 - 1, 10**30)],
@@ -700,7 +701,8 @@ class Broken(Response):
 
 
 class Endless(Response):
-    def read(self, n):      # a limit is asked for: without one this would not return
+    def read(self, n):
+        """A limit is asked for: without one this could not return."""
         return bytes(n)
 
 

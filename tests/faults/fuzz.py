@@ -474,7 +474,7 @@ def main(argv=None):
                 rows.append({"what": kind, "tries": sum(found.values()), **found})
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
     for row in rows:
-        print(*(f"{name} {value}" for name, value in row.items()))
+        print(" ".join(f"{name} {value}" for name, value in row.items()))
     print(f"{time.monotonic() - start:.0f} s; {more:.2f} GB more than before the first file")
     assert more < 1, more
     if args.csv:
