@@ -12,9 +12,9 @@ o_k saw o_<k and masks, and that is what the network is shown again. No ELBO, no
 trajectory.
 
 Departures from eq. 8: the sum is divided by the tokens of the batch, not of each text,
-so that a token counts alike in long and short ones (DAPO, arXiv 2503.14476); nothing
-counts after end-of-text; there is no KL term (the paper's weight is 0); the learning
-rate falls to zero.
+so that a token counts alike in long and short ones (DAPO, arXiv 2503.14476); left to
+right, nothing counts after end-of-text; there is no KL term (the paper's weight is 0);
+the learning rate falls to zero.
 
 Any other order of rolling out is another `Arm`. experiments/arms.py has the rival
 methods.
@@ -61,7 +61,7 @@ class Arm:
     """
     decoder: Decoder
     name: str = "justgrpo"
-    n_updates: int = 1          # AdamW steps a batch
+    n_updates: int = 1          # AdamW steps a batch; more only with a ratio: see arms.py
 
     def advantages(self, reward):
         return advantages(reward)
@@ -184,10 +184,10 @@ def log_probs(model, prompt, tokens, rank, weight=None, temperature=1.0, budget=
     states = find_states(model, prompt, tokens, rank, weight)
     wanted = torch.zeros_like(states.canvas, dtype=torch.bool)                # (U, P+L)
     wanted[states.state, states.column] = True
-    for run in run_states(model, states, wanted, budget):
-        logp = (run.logits / temperature).log_softmax(-1)                       # (m, V)
-        token = tokens[run.row, run.position]
-        yield run.row, run.position, logp[run.place, token]                     # eq. 6
+    for some in run_states(model, states, wanted, budget):
+        logp = (some.logits / temperature).log_softmax(-1)                      # (m, V)
+        token = tokens[some.row, some.position]
+        yield some.row, some.position, logp[some.place, token]                  # eq. 6
 
 
 @dataclass

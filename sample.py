@@ -200,7 +200,7 @@ def generate(model, prompts, length, decoder, uniform=None):
         masked = canvas[:, -L:] == config.mask_id                               # (U, L)
         current = block[masked.int().argmax(1)]                                   # (U,)
         looked_at = masked & (block == current[:, None])                        # (U, L)
-        logp = run(model, canvas, F.pad(looked_at, (prompts.shape[1], 0)))      # (n, V)
+        logp = forward(model, canvas, F.pad(looked_at, (prompts.shape[1], 0)))      # (n, V)
         p = logp.exp()
         top, second = p.topk(2).values.unbind(-1)                                 # (n,)
         entropy = torch.special.entr(p).sum(-1)                                   # (n,)
@@ -238,7 +238,7 @@ def block_size(decoder, length):
     return decoder.block_length or length
 
 
-def run(model, canvas, wanted):
+def forward(model, canvas, wanted):
     """Log-probabilities (n, V) at the wanted positions of U canvases (U, P+L)."""
     logits = [model(*piece) for piece in chunks(model, canvas, wanted)]
     return torch.cat(logits).log_softmax(-1)
