@@ -193,42 +193,68 @@ def generate(model, prompts, length, decoder, uniform=None):
     step = 0
     while len(alive):
         u = uniform().to(device)[alive]                                         # (A, L)
-        # Rows with equal canvases share one evaluation; state says which is whose.
-        canvas, state = distinct(torch.cat([prompts[alive], out.tokens[alive]], dim=1))
-        # Only the masks in the block of the leftmost one can be committed, or are
-        # looked at.
-        masked = canvas[:, -L:] == config.mask_id                               # (U, L)
-        current = block[masked.int().argmax(1)]                                   # (U,)
-        looked_at = masked & (block == current[:, None])                        # (U, L)
-        logp = forward(model, canvas, F.pad(looked_at, (prompts.shape[1], 0)))      # (n, V)
-        p = logp.exp()
-        top, second = p.topk(2).values.unbind(-1)                                 # (n,)
-        entropy = torch.special.entr(p).sum(-1)                                   # (n,)
-        # The candidates of all rows; `which` says where in the n each is.
-        candidate = looked_at[state]                                            # (A, L)
-        row, position = candidate.nonzero(as_tuple=True)                          # (M,)
-        place = looked_at.flatten().cumsum(0).view_as(looked_at) - 1            # (U, L)
-        which = place[state[row], position]                                       # (M,)
-        token = draw(logp, decoder.temperature, which, u[row, position])          # (M,)
+        seen = look(model, prompts[alive], out.tokens[alive], block)
+        row, position, which = seen.row, seen.position, seen.which                # (M,)
+        token = draw(seen.logp, decoder.temperature, which, u[row, position])     # (M,)
         score = ORDERS[decoder.order][1](Candidates(
-            drawn=p[which, token], top=top[which], second=second[which],
-            entropy=entropy[which], position=position,
+            drawn=seen.p[which, token], top=seen.top[which], second=seen.second[which],
+            entropy=seen.entropy[which], position=position,
             permuted=permuted[alive[row], position], step=step))                  # (M,)
-        chosen = select(decoder, candidate, score, top[which], entropy[which])    # (M,)
+        chosen = select(decoder, seen.candidate, score, seen.top[which],
+                        seen.entropy[which])                                      # (M,)
         at = alive[row[chosen]], position[chosen]
         which, token = which[chosen], token[chosen]
         out.tokens[at] = token
         out.rank[at] = step
-        out.logp[at] = logp[which, token]
-        out.entropy[at] = entropy[which]
-        out.top[at] = top[which]
-        out.is_top[at] = token == p.argmax(-1)[which]
+        out.logp[at] = seen.logp[which, token]
+        out.entropy[at] = seen.entropy[which]
+        out.top[at] = seen.top[which]
+        out.is_top[at] = token == seen.best[which]
         out.nfe[alive] += 1
-        out.n_forward += len(canvas)
+        out.n_forward += seen.n_forward
         alive = alive[~is_finished(out.tokens[alive], config)]
         step += 1
     out.tokens[out.tokens == config.mask_id] = config.eos_id
     return out
+
+
+@dataclass
+class Seen:
+    """What the model says at one step: of n masks, in U distinct canvases. Of the M
+    candidates of all rows, some are the same mask of the same canvas."""
+    p: torch.Tensor             # (n, V)
+    logp: torch.Tensor          # (n, V)
+    top: torch.Tensor           # (n,) the highest probability
+    second: torch.Tensor        # (n,) and the second
+    best: torch.Tensor          # (n,) the token that has the highest
+    entropy: torch.Tensor       # (n,) nats
+    candidate: torch.Tensor     # (A, L) bool: could be committed now
+    row: torch.Tensor           # (M,) of the A; the candidates stand row by row
+    position: torch.Tensor      # (M,) 0 ... L-1
+    which: torch.Tensor         # (M,) which of the n it is
+    n_forward: int              # U
+
+
+def look(model, prompts, tokens, block):
+    """Run the model on A rows, prompts (A, P) and tokens (A, L) -> Seen. Rows whose
+    canvases are equal share one evaluation. block (L,): of each position."""
+    L = tokens.shape[1]
+    canvas, state = distinct(torch.cat([prompts, tokens], dim=1))   # (U, P+L), (A,)
+    # Only the masks in the block of the leftmost one can be committed, or are looked at.
+    masked = canvas[:, -L:] == model.config.mask_id                             # (U, L)
+    current = block[masked.int().argmax(1)]                                       # (U,)
+    looked_at = masked & (block == current[:, None])                            # (U, L)
+    logp = forward(model, canvas, F.pad(looked_at, (prompts.shape[1], 0)))        # (n, V)
+    p = logp.exp()
+    top, second = p.topk(2).values.unbind(-1)                                     # (n,)
+    entropy = torch.special.entr(p).sum(-1)                                       # (n,)
+    # Back from the U canvases to the rows that share them.
+    candidate = looked_at[state]                                                # (A, L)
+    row, position = candidate.nonzero(as_tuple=True)                              # (M,)
+    place = looked_at.flatten().cumsum(0).view_as(looked_at) - 1                # (U, L)
+    which = place[state[row], position]                                           # (M,)
+    return Seen(p, logp, top, second, p.argmax(-1), entropy, candidate, row, position,
+                which, len(canvas))
 
 
 def block_size(decoder, length):

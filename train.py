@@ -167,18 +167,8 @@ def with_bars(task, tokens, forks):
 def pretrain(args, run, task):
     """A model from random weights, by masked diffusion."""
     print("\n== Act 2: pretraining a masked-diffusion model from scratch ==")
-    torch.manual_seed(args.seed)  # of the first weights; all later draws have a generator
-    model = MaskedDiffusionLM(ModelConfig(
-        task.tokenizer.n_vocab, task.mask_id, task.eos_id, n_layer=args.layers,
-        n_embd=args.width, n_hidden=3 * args.width,
-        # Twice the prompt: a question of the user's own may be longer than the task's.
-        max_length=2 * task.prompt_length + task.completion_length)).to(args.device)
-    print(f"  {sum(p.numel() for p in model.parameters()):,} parameters, on {args.device}")
-    # Muon (K. Jordan 2024) on the blocks' matrices, AdamW on embedding, head and norms.
-    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
-    rest = [p for p in model.parameters() if all(p is not m for m in matrices)]
-    muon = torch.optim.Muon(matrices, lr=args.lr, momentum=0.95, weight_decay=0.01)
-    adam = torch.optim.AdamW(rest, lr=args.lr / 2, betas=(0.9, 0.98), weight_decay=0.0)
+    model = new_model(args, task)
+    muon, adam = new_optimizers(model, args.lr)
     generator = torch.Generator().manual_seed(args.seed)
     recent = {"losses": []}     # a dict, so that a stopped run can go on from it
 
@@ -217,6 +207,26 @@ def pretrain(args, run, task):
     if not run.stopped:     # half a base is no base; the state has what there is of it
         save_checkpoint(f"{args.out}/base.pt", model, task, stage="base", seed=args.seed)
     return model.eval()
+
+
+def new_model(args, task):
+    torch.manual_seed(args.seed)  # of the first weights; all later draws have a generator
+    model = MaskedDiffusionLM(ModelConfig(
+        task.tokenizer.n_vocab, task.mask_id, task.eos_id, n_layer=args.layers,
+        n_embd=args.width, n_hidden=3 * args.width,
+        # Twice the prompt: a question of the user's own may be longer than the task's.
+        max_length=2 * task.prompt_length + task.completion_length)).to(args.device)
+    print(f"  {sum(p.numel() for p in model.parameters()):,} parameters, on {args.device}")
+    return model
+
+
+def new_optimizers(model, lr):
+    """Muon (K. Jordan 2024) on the blocks' matrices, AdamW on embedding, head and norms."""
+    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
+    rest = [p for p in model.parameters() if all(p is not m for m in matrices)]
+    muon = torch.optim.Muon(matrices, lr=lr, momentum=0.95, weight_decay=0.01)
+    adam = torch.optim.AdamW(rest, lr=lr / 2, betas=(0.9, 0.98), weight_decay=0.0)
+    return muon, adam
 
 
 def step_in_float32(muon):
