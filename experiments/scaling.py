@@ -1,4 +1,4 @@
-"""How the time of an RL step grows with rollouts, canvas, layers, width; pass@n with n.
+"""How the time grows: of an RL step with its rollouts, of pass@n with n.
 
     python train.py                                     makes out/base.pt
     python experiments/scaling.py --csv scaling.csv --figure scaling.png    ten minutes
@@ -13,7 +13,6 @@ import argparse
 import statistics
 import sys
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,137 +24,75 @@ from data import Toy
 from eval_gsm8k import evaluate
 from experiments import lab
 from grpo import advantages, judge, policy_losses
-from model import MaskedDiffusionLM
 from runs import read_csv, write_csv
 from sample import Decoder, generate, load_checkpoint
 
 COLUMNS = ["what", "x", "seconds", "states", "published_states"]
 N_PROBLEMS = 16
-SWEEPS = {"rollouts a prompt": [2, 4, 8, 16, 32, 64], "layers": [1, 2, 3, 6, 12],
-          "completion length": [22, 26, 30, 34, 38], "width": [64, 128, 256, 512],
-          "pass@n": [1, 4, 16, 64, 256, 1024]}
-QUICK = {"rollouts a prompt": [4, 8], "layers": [3, 6], "completion length": [22, 30],
-         "width": [64, 128], "pass@n": [1, 16]}
+RL = "rollouts a prompt"
 ORDERS = "left_to_right", "confidence", "top_probability", "random"
+SWEEPS = {RL: [2, 4, 8, 16, 32, 64],
+          **{f"pass@n, {order}": [1, 4, 16, 64, 256, 1024] for order in ORDERS},
+          "pass@n, random": [1, 4, 16, 64]}     # nothing is shared: minutes
 
 
-class Sized(torch.nn.Module):
-    """A fresh network of another size does the work; the base answers, so that all sizes
-    meet the same states. Counts the canvases, and the seconds of answering, to be taken
-    off."""
+class Counted(torch.nn.Module):
+    """A model that counts the canvases that it is run on."""
 
-    def __init__(self, base, **size):
+    def __init__(self, model):
         super().__init__()
-        torch.manual_seed(0)
-        self.base, self.config = base, replace(base.config, **size)
-        self.worker = None
-        if self.config != base.config:
-            if "n_embd" in size:
-                self.config.n_hidden = 3 * size["n_embd"]
-            self.worker = MaskedDiffusionLM(self.config).to(base.cos.device)
-        self.n_states, self.answering = 0, 0.0
+        self.model, self.config, self.n_states = model, model.config, 0
 
     def forward(self, tokens, wanted=None):
         self.n_states += len(tokens)
-        if self.worker is None:
-            return self.base(tokens, wanted)
-        work = self.worker(tokens, wanted)
-        if torch.is_grad_enabled():     # the loss: its time matters, not its value
-            return work
-        start = time.perf_counter()
-        answer = self.base(tokens, wanted)
-        self.answering += time.perf_counter() - start
-        return answer
+        return self.model(tokens, wanted)
 
 
-@dataclass
-class Point:
-    what: str
-    x: int
-    model: Sized
-    n_rollouts: int = 8
-    length: int = Toy().completion_length   # a longer canvas only has more end-of-text
-
-    def run(self, task):
-        """Do the work -> how many states the published loops evaluate for it."""
-        if self.what.startswith("pass@n"):
-            decoder = Decoder(self.what.split(", ")[1], temperature=0.6)
-            evaluate(self.model, task, task.held_out("test", N_PROBLEMS), decoder, self.x)
-            return N_PROBLEMS * self.x * self.length
-        rl_step(self.model, task, self.n_rollouts, self.length)
-        return 2 * N_PROBLEMS * self.n_rollouts * self.length
-
-
-def rl_step(model, task, n_rollouts, length):
+def rl_step(model, task, n_rollouts):
     """A step of grpo.grpo, less the optimizer's: rollouts, rewards, loss, gradients."""
     problems = [problem for problem in task.problems("train", 9_000_000, N_PROBLEMS)
                 for _ in range(n_rollouts)]
-    prompt = task.prompts([p["question"] for p in problems]).to(model.base.cos.device)
-    generator = torch.Generator().manual_seed(0)
-    rollout = generate(
-        model, prompt, length, Decoder("left_to_right", temperature=1.0),
-        lambda: torch.rand(len(prompt), 38, generator=generator)[:, :length])
+    prompt = task.prompts([p["question"] for p in problems])
+    prompt = prompt.to(next(model.parameters()).device)
+    torch.manual_seed(0)    # of generate's draws
+    rollout = generate(model, prompt, task.completion_length,
+                       Decoder("left_to_right", temperature=1.0))
     reward = judge(task, rollout, problems).view(N_PROBLEMS, n_rollouts)
     advantage = advantages(reward).flatten().to(prompt.device)
     for loss in policy_losses(model, prompt, rollout.tokens, rollout.rank, advantage):
         loss.backward()
 
 
-def points(base, sweeps):
-    for n in sweeps["rollouts a prompt"]:
-        yield Point("rollouts a prompt", n, Sized(base), n_rollouts=n)
-    for length in sweeps["completion length"]:
-        yield Point("completion length", length, Sized(base), length=length)
-    for n in sweeps["layers"]:
-        yield Point("layers", n, Sized(base, n_layer=n))
-    for width in sweeps["width"]:
-        yield Point("width", width, Sized(base, n_embd=width))
-    for order in ORDERS:
-        for n in sweeps["pass@n"]:
-            if order != "random" or n <= 64:        # nothing is shared: minutes
-                yield Point(f"pass@n, {order}", n, Sized(base))
-
-
-def measure(point, task, n_runs, device):
-    """-> a row of the CSV."""
-    times = []
+def measure(model, task, what, x, n_runs):
+    """One point -> a row of the CSV."""
+    seconds = []
     for _ in range(n_runs):
-        point.model.n_states, point.model.answering = 0, 0.0
+        counted = Counted(model)
         start = time.perf_counter()
-        published = point.run(task)
-        if device == "cuda":
+        if what == RL:
+            rl_step(counted, task, x)
+        else:
+            decoder = Decoder(what.removeprefix("pass@n, "), temperature=0.6)
+            evaluate(counted, task, task.held_out("test", N_PROBLEMS), decoder, x)
+        if model.cos.is_cuda:
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start - point.model.answering)
-    seconds = round(statistics.median(times), 4)
-    return {"what": point.what, "x": point.x, "seconds": seconds,
-            "states": point.model.n_states, "published_states": published}
+        seconds.append(time.perf_counter() - start)
+    published = N_PROBLEMS * x * task.completion_length * (2 if what == RL else 1)
+    return {"what": what, "x": x, "seconds": round(statistics.median(seconds), 4),
+            "states": counted.n_states, "published_states": published}
 
 
 def draw(rows, path):
-    """A panel for each kind of point: seconds on the left axis, states on the right."""
+    """Seconds on the left, evaluated canvases on the right."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
-    figure = Figure(figsize=(13, 5.5), layout="constrained")
-    kinds = list(dict.fromkeys(row["what"] for row in rows))
-    for axis, kind in zip(figure.subplots(2, 4).flat, kinds):
-        numbers = [[float(row[column]) for column in COLUMNS[1:]]
-                   for row in rows if row["what"] == kind]
-        x, seconds, states, published = zip(*numbers)
-        counted = axis.twinx()
-        axis.plot(x, seconds, "o-")
-        small_and_gray = {"color": "gray", "markersize": 3}
-        counted.plot(x, states, "s--", label="states", **small_and_gray)
-        counted.plot(x, published, "^:", label="published states", **small_and_gray)
-        # Both scales span as many decades, so that slopes can be compared.
-        scales = [(axis, seconds), (counted, states + published)]
-        span = 1.5 * max(max(values) / min(values) for _, values in scales)
-        for scale, values in scales:
-            middle = (min(values) * max(values)) ** 0.5
-            scale.set(yscale="log", ylim=(middle / span**0.5, middle * span**0.5))
-            scale.yaxis.set_minor_formatter(NullFormatter())
-        axis.set_xscale("log", base=2)
-        axis.set(xlabel=kind, ylabel="seconds (blue)")
-    counted.legend(fontsize=7)
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    for axis, column in zip(figure.subplots(1, 2), ("seconds", "states")):
+        for what, style in zip(SWEEPS, lab.STYLES):
+            points = [(float(row["x"]), float(row[column]))
+                      for row in rows if row["what"] == what]
+            axis.loglog(*zip(*points), label=what, markersize=4, **style)
+        axis.set(xlabel="rollouts a prompt, or n", ylabel=column)
+    axis.legend(fontsize=8)
     lab.save(figure, path)
 
 
@@ -168,20 +105,20 @@ def main(argv=None):
     add("--csv", help="rows; default: scaling.csv, with --quick scaling-quick.csv")
     add("--figure", help="draw the rows to this file (needs matplotlib)")
     args = parser.parse_args(argv)
-    path, sweeps, n_runs = args.csv or "scaling.csv", SWEEPS, 3
-    if args.quick:      # not to be mistaken for finished points
-        path, sweeps, n_runs = args.csv or "scaling-quick.csv", QUICK, 1
+    # Quick points must not be mistaken for finished ones.
+    path = args.csv or ("scaling-quick.csv" if args.quick else "scaling.csv")
     try:
         base, _, _ = load_checkpoint(f"{args.out}/base.pt", args.device)
         rows = read_csv(path) if Path(path).exists() else []
         write_csv(path, COLUMNS, rows)      # fails now, if it must
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    n_points, n_runs = (2, 1) if args.quick else (None, 3)
     there = {(row["what"], row["x"]) for row in rows}
-    missing = [p for p in points(base, sweeps) if (p.what, str(p.x)) not in there]
-    for point in tqdm(missing):
-        row = measure(point, Toy(), n_runs, args.device)
-        rows.append({column: str(value) for column, value in row.items()})
+    missing = [(what, x) for what, xs in SWEEPS.items() for x in xs[:n_points]
+               if (what, str(x)) not in there]
+    for what, x in tqdm(missing):
+        rows.append(measure(base, Toy(), what, x, n_runs))
         write_csv(path, COLUMNS, rows)
     if args.figure:
         draw(rows, args.figure)

@@ -124,20 +124,6 @@ def test_the_published_noise_follows_the_tempered_distribution(temperature):
     assert_frequencies(Counter(drawn.tolist()), dict(enumerate((4000 * share).tolist())))
 
 
-def test_texts_of_one_distribution_pass_and_those_of_another_are_refused():
-    generator = torch.Generator().manual_seed(0)
-
-    def texts(*p, n=1000):
-        return torch.multinomial(torch.tensor(p), n, True, generator=generator).tolist()
-    for _ in range(20):
-        bench.same_distribution(texts(0.5, 0.3, 0.1, 0.05, 0.03, 0.02), texts(
-            0.5, 0.3, 0.1, 0.05, 0.03, 0.02, n=700))
-    with pytest.raises(SystemExit, match="refused: other texts"):
-        bench.same_distribution(texts(0.5, 0.3, 0.2), texts(0.4, 0.4, 0.2))
-    with pytest.raises(SystemExit, match="refused"):    # one that the other never writes
-        bench.same_distribution(texts(0.5, 0.47, 0.03), texts(0.5, 0.5, 0.0))
-
-
 # ---------------------------------------------------------------------------------- the benchmarks
 
 @pytest.fixture
@@ -164,18 +150,6 @@ def test_without_a_checkpoint_it_says_in_one_line_how_to_make_it(main, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_of_another_size_answers_as_the_base_and_is_run(folder):
-    base = load_checkpoint(folder / "base.pt")[0]
-    other, seen = scaling.Sized(base, n_embd=24, n_layer=2), []
-    other.worker.register_forward_hook(lambda module, args, logits: seen.append(logits))
-    tokens, wanted = torch.zeros(3, 9).long(), torch.eye(3, 9).bool()
-    with torch.no_grad():
-        assert other(tokens, wanted).equal(base(tokens, wanted)) and len(seen) == 1
-    assert other(tokens, wanted) is seen[1]         # with gradients: its own, to run them back
-    assert other.n_states == 6 and other.config.n_hidden == 72
-    assert scaling.Sized(base, n_layer=1).worker is None    # the base's own size
-
-
 @pytest.mark.slow
 def test_bench_quick_writes_a_row_for_each_comparison(folder, monkeypatch):
     monkeypatch.setattr(Toy, "reward", lambda self, text, answer: float(len(text) % 2))
@@ -197,11 +171,10 @@ def test_scaling_counts_distinct_states_and_measures_no_point_twice(folder):
     flags = ["--quick", "--out", folder, "--csv", path]
     assert run(scaling.main, *flags)[0] == 0
     rows = read_csv(path)
-    assert list(rows[0]) == scaling.COLUMNS and len(rows) == 16
+    assert list(rows[0]) == scaling.COLUMNS and len(rows) == 10
     published = {(row["what"], row["x"]): int(row["published_states"]) for row in rows}
     assert published["rollouts a prompt", "4"] == 2 * 16 * 4 * 22
-    assert published["completion length", "30"] == 2 * 16 * 8 * 30
-    assert published["pass@n, confidence", "16"] == 16 * 16 * 22
+    assert published["pass@n, confidence", "4"] == 16 * 4 * 22
     assert all(0 < int(row["states"]) <= int(row["published_states"]) for row in rows)
     changed = path.read_text(encoding="utf-8").replace(rows[0]["seconds"], "77.0")
     path.write_text(changed, encoding="utf-8")
