@@ -295,11 +295,16 @@ def probe_steps(model, task, problems, prompt):
 # rows and tables
 
 
+def columns_of(decoder):
+    """What a row says of its decoder."""
+    return {"order": decoder.order, "selection": decoder.selection,
+            "block_length": decoder.block_length or "",
+            "temperature": decoder.temperature}
+
+
 def row_key(stage, decoder, seed):
     """The columns of a row that say what was measured."""
-    return {"stage": stage, "order": decoder.order, "selection": decoder.selection,
-            "block_length": decoder.block_length or "", "temperature": decoder.temperature,
-            "seed": seed}
+    return {"stage": stage, **columns_of(decoder), "seed": seed}
 
 
 def result_rows(stage, decoder, evaluation, seed, ks=(1,)):

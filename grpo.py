@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import torch
 
-from model import BUDGET, chunks, distinct
+from model import BUDGET, chunks, distinct, numbered
 from sample import Decoder, Sample, generate, text_length
 
 
@@ -250,8 +250,7 @@ def run_states(model, states, wanted, budget=BUDGET):
     for canvas, here in chunks(model, states.canvas, wanted, budget=budget):
         mine = (start <= states.state) & (states.state < start + len(canvas))   # (N,)
         state = states.state[mine] - start                                      # (n,)
-        place = here.flatten().cumsum(0).view_as(here) - 1                    # (u, P+L)
-        yield StatesRun(
-            states.row[mine], states.position[mine], place[state, states.column[mine]],
-            model(canvas, here), state, here)
+        place = numbered(here)[state, states.column[mine]]                      # (n,)
+        yield StatesRun(states.row[mine], states.position[mine], place,
+                        model(canvas, here), state, here)
         start += len(canvas)

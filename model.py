@@ -213,6 +213,12 @@ def distinct(rows):
     return found, which
 
 
+def numbered(wanted):
+    """wanted (U, S) bool -> (U, S): at a wanted position, which of all these it is, row
+    by row. So it finds its own among the n logits that the network gives for them."""
+    return wanted.flatten().cumsum(0).view_as(wanted) - 1
+
+
 def chunks(model, canvas, *others, budget=BUDGET):
     """Split tensors of U rows into pieces small enough for the memory."""
     width = model.config.n_layer * model.config.n_embd * canvas.shape[1]

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 
 from data import TASKS, read_jsonl
-from model import ModelConfig, chunks, distinct, from_weights
+from model import ModelConfig, chunks, distinct, from_weights, numbered
 from runs import is_sound, load, plain, save
 
 # ----------------------------------------------------------------------------------------
@@ -251,8 +251,7 @@ def look(model, prompts, tokens, block):
     # Back from the U canvases to the rows that share them.
     candidate = looked_at[state]                                                # (A, L)
     row, position = candidate.nonzero(as_tuple=True)                              # (M,)
-    place = looked_at.flatten().cumsum(0).view_as(looked_at) - 1                # (U, L)
-    which = place[state[row], position]                                           # (M,)
+    which = numbered(looked_at)[state[row], position]                             # (M,)
     return Seen(p, logp, top, second, p.argmax(-1), entropy, candidate, row, position,
                 which, len(canvas))
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 import train
 from data import Toy
-from eval_gsm8k import Interval, bootstrap, evaluate, pass_at_k
+from eval_gsm8k import Interval, bootstrap, columns_of, evaluate, pass_at_k
 from runs import lock, read_csv, write_csv, write_whole
 from sample import Decoder, load_checkpoint
 
@@ -153,14 +153,8 @@ class Cell:
                 "n_problems": self.n_problems, "n_samples": self.n_samples}
 
 
-def columns_of(decoder):
-    """What a row says of its decoder; decoder_of is the way back."""
-    return {"order": decoder.order, "selection": decoder.selection,
-            "block_length": decoder.block_length or "",
-            "temperature": decoder.temperature}
-
-
 def decoder_of(row):
+    """The way back from eval_gsm8k.columns_of."""
     select, value = row["selection"].split("=")
     block_length = int(row["block_length"]) if row["block_length"] else None
     return Decoder(row["order"], select, float(value), block_length,

@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from eval_gsm8k import Interval, overtakes
-from experiments.lab import bracketed, columns_of, matching, pick
+from eval_gsm8k import Interval, columns_of, overtakes
+from experiments.lab import bracketed, matching, pick
 from runs import read_csv, write_whole
 from train import GREEDY, TRAP
 

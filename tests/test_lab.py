@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from data import Toy
+from eval_gsm8k import columns_of
 from experiments import lab, pass_at_k
 from model import MaskedDiffusionLM, ModelConfig
 from runs import lock, read_csv
@@ -133,7 +134,7 @@ def test_scripts_that_share_a_file_lose_none_of_each_others_rows(tmp_path):
 
 @pytest.mark.parametrize("decoder", [*TRAP.values(), *GREEDY.values()], ids=str)
 def test_a_row_says_all_of_its_decoder(decoder):
-    text = {name: str(value) for name, value in lab.columns_of(decoder).items()}
+    text = {name: str(value) for name, value in columns_of(decoder).items()}
     assert lab.decoder_of(text) == decoder
 
 
