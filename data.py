@@ -14,11 +14,13 @@ know which is which.
 """
 import base64
 import json
+import math
 import random
 import re
 import zlib
 from collections import Counter, defaultdict
 from decimal import Decimal
+from numbers import Number
 from pathlib import Path
 
 import tiktoken
@@ -28,28 +30,48 @@ MASK, EOS = "<|mask|>", "<|endoftext|>"
 SPLITS = "train", "validation", "test"
 
 # ----------------------------------------------------------------------------------------
-# the answer and the reward
+# the answer, and what is right
 
-# GSM8K's own is `#### (\-?[0-9\.\,]+)`: first match, commas removed, compared as text.
-# Here a dollar sign may stand before it, a full stop or comma after it is not part of
-# it, and 18.00 is 18.
-ANSWER = re.compile(r"#### (-?)\$?(-?[0-9.,]*[0-9])")
+NUMBER = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+PLAIN = re.compile(f"-?{NUMBER}")
+ANSWER = re.compile(
+    r"#### (?=[-$]*[.,]*[0-9])"             # the first that begins like a number decides
+    rf"(?:(-\$|\$-|[-$]?)({NUMBER})"        # whether it is one
+    r"""(?=\s|\Z|[.,;:!?)\]"'](?:\s|\Z)|[%$€£°]))?""")      # and ends there
+
+# GSM8K's own: first match, commas removed, compared as text. Where it departs from ours:
+#
+#     #### 18.00, #### 018        18      18.00, 018, and so not 18
+#     #### $18, #### -$18         18, -18     nothing
+#     #### 18. (end of sentence)  18      18., and so not 18
+#     #### 9e9, 1/2, 3:45, 7th    nothing     9, 1, 3, 7
+#     #### 12,5, 1,2,3            nothing     125, 123
+#     #### 9{,}500, 10^3          nothing     9, 10
+#     #### ... #### 5             5       ...
+OFFICIAL = re.compile(r"#### (\-?[0-9\.\,]+)")
 
 
 def extract_answer(text):
-    """The number after the first "#### " that has one, as a Decimal; else None."""
+    """The number after the first "#### " that has one, as a Decimal; None without one, or
+    if what stands there is not one plain number."""
     match = ANSWER.search(text)
-    if not match:
+    if not match or not match[2]:
         return None
-    number = "".join(match.groups()).replace(",", "")
-    if not re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)", number):
-        return None
-    return Decimal(number)
+    sign = "-" if "-" in match[1] else ""
+    return Decimal(sign + match[2].replace(",", ""))
 
 
 def exact_match(text, answer):
-    """1.0 if the text's answer is this number (a string), else 0.0."""
-    return float(extract_answer(text) == Decimal(answer))
+    """Whether the text's answer is this number (a text or a number)."""
+    return extract_answer(text) == Decimal(str(answer))
+
+
+def official_match(text, solution):
+    """Whether a text's answer is a solution's by GSM8K's own expression."""
+    found, gold = OFFICIAL.search(text), OFFICIAL.search(solution)
+    if not found or not gold:
+        return False
+    return found[1].replace(",", "") == gold[1].replace(",", "")
 
 # ----------------------------------------------------------------------------------------
 # tokenizers: tiktoken's, built in memory (its get_encoding would download)
@@ -123,8 +145,8 @@ class Task:
     """What the scripts need of a task. README.md has one of ten lines.
 
     A task of your own sets `name`, `tokenizer`, and the canvas, `prompt_length` and
-    `completion_length` (in tokens), and defines `problem`. It may define `reward`, and
-    `size` if its problems run out.
+    `completion_length` (in tokens), and defines `problem`. It may define `is_right`,
+    `reward`, and `size` if its problems run out. It is tried before any work (try_task).
 
     A task whose forks are known sets `n_steps`, the number of steps that a solution may
     write, and defines what stands below "known forks"; without it, what needs known forks
@@ -138,22 +160,31 @@ class Task:
     after_question = ""         # what ends a question that comes from a file
     rows = {}                   # split -> problems from a file
     too_long = {}               # split -> how many of the file's did not fit
+    repeated = {}               # split -> lines of the file that say again what is there
 
     def problem(self, split, index):
-        """A dict of question, solution (the text to learn) and answer, a string each.
+        """A dict of question, solution (the text to learn; both are texts) and answer (a
+        text or a number).
 
         split is train, validation or test, which must share no problem; index is any
         integer >= 0. Raises ValueError where there is none.
         """
         rows = self.rows.get(split)
-        if not rows:
-            raise ValueError(f"no {split} problem: name a file of them with --data (a "
-                             f"question has at most {self.prompt_length} tokens)")
-        return rows[index % len(rows)]
+        if rows:
+            return rows[index % len(rows)]
+        if self.too_long.get(split):
+            raise ValueError(
+                f"none of the {self.too_long[split]} {split} rows fits: a question has at "
+                f"most {self.prompt_length} tokens, a solution {self.completion_length - 1}")
+        raise ValueError(f"no {split} problem: name a file of them with --data")
+
+    def is_right(self, text, answer):
+        """Whether a completion's text is right: all accuracies, pass@k, a verdict."""
+        return exact_match(text, answer)
 
     def reward(self, text, answer):
-        """1.0 if a completion's text is right, else 0.0: RL's reward and the accuracy."""
-        return exact_match(text, answer)
+        """What RL pays for a text, a finite number."""
+        return float(self.is_right(text, answer))
 
     def size(self, split):
         """The number of different problems; None: they don't run out."""
@@ -212,13 +243,15 @@ class Task:
         """Take problems from these lists, as read_jsonl gives them.
 
         Those that do not fit the canvas are left out and counted in too_long; of a test
-        row only the question has to fit.
+        row only the question has to fit. What is evaluated stands there once: its copies
+        are left out, too, and their lines are kept in `repeated`.
         """
-        self.rows = {}
-        self.too_long = {}
+        self.rows, self.too_long, self.repeated = {}, {}, {}
         for split, rows in splits.items():
             rows = [{**row, "question": row["question"] + self.after_question}
                     for row in rows]
+            if split != "train":
+                rows, self.repeated[split] = without_copies(rows)
             self.rows[split] = [row for row in rows if self.fits(row, split)]
             self.too_long[split] = len(rows) - len(self.rows[split])
 
@@ -243,15 +276,173 @@ class Task:
             raise ValueError(
                 f"{longest} tokens where {length} fit: shorten it, or use known words")
         pads = [[self.eos_id] * (length - len(row)) for row in rows]
-        if left:
-            return torch.tensor([pad + row for pad, row in zip(pads, rows)])
-        return torch.tensor([row + pad for pad, row in zip(pads, rows)])
+        rows = [pad + row if left else row + pad for pad, row in zip(pads, rows)]
+        return torch.tensor(rows, dtype=torch.long)     # (of nothing, torch makes floats)
 
     def text(self, completion):
         """Token ids (L,) -> the text before the first end-of-text, without MASK."""
         ids = [int(i) for i in completion] + [self.eos_id]
         ids = ids[:ids.index(self.eos_id)]
         return self.tokenizer.decode([i for i in ids if i != self.mask_id])
+
+
+def without_copies(rows):
+    """Rows without those that have the question and the answer of one before; and the
+    lines of these."""
+    first, lines = {}, []
+    for number, row in enumerate(rows, 1):
+        if first.setdefault((row["question"], row["answer"]), row) is not row:
+            lines.append(row.get("line", number))
+    return list(first.values()), lines
+
+# ----------------------------------------------------------------------------------------
+# a task is tried before any work: what is found out later costs minutes of pretraining
+
+
+def try_task(task, n=8):
+    """Put the first n problems of each split through what the scripts ask of a task.
+
+    Raises ValueError: in one line, which function was given what and returned what.
+    """
+    for name in ("name", "tokenizer", "prompt_length", "completion_length"):
+        if getattr(task, name) is None:
+            raise ValueError(f"the task sets no {name}")
+    ask(task, "describe")
+    splits = {}         # question -> its split
+    for split in SPLITS:
+        size = ask(task, "size", split)
+        if not (size is None or isinstance(size, int) and size >= 0):
+            raise ValueError(f"size({split!r}) returned {short(size)}: a number, or None")
+        indices = list(range(min(n, size or n)))
+        if split == "train":
+            indices.append(10**8)       # however far a long run may come
+        for index in indices:
+            problem = try_problem(task, split, index)
+            other = splits.setdefault(problem["question"], split)
+            if other != split:
+                raise ValueError(f"{called('problem', split, index)} has a question of "
+                                 f"the {other} split, too: {short(problem['question'])}")
+
+
+def try_problem(task, split, index):
+    call = called("problem", split, index)
+    problem = ask(task, "problem", split, index)
+    is_dict = isinstance(problem, dict)
+    if not is_dict or not {"question", "solution", "answer"} <= problem.keys():
+        raise ValueError(f"{call} returned {short(problem)}, where a dict of question, "
+                         "solution and answer is needed")
+    for name, kind, wanted in (("question", str, "a text"), ("solution", str, "a text"),
+                               ("answer", (str, Number), "a text or a number")):
+        if not isinstance(problem[name], kind):
+            raise ValueError(
+                f"the {name} of {call} is {short(problem[name])}, where {wanted} is needed")
+    again = ask(task, "problem", split, index)
+    if any(again[name] != problem[name] for name in ("question", "solution", "answer")):
+        raise ValueError(f"{call} is another problem each time: draw it from "
+                         "random.Random(f'{split} {index}')")
+    try_canvas(task, problem, call, split)
+    try_judges(task, problem["solution"], problem["answer"])
+    if task.n_steps:
+        try_forks(task, problem)
+    return problem
+
+
+def try_canvas(task, problem, call, split):
+    """Question and solution must fit, and come back from the tokenizer."""
+    rooms = {"question": (task.prompts, task.prompt_length),
+             "solution": (task.completions, task.completion_length)}
+    if split == "test":     # of these only the question has to fit
+        del rooms["solution"]
+    for name, (canvas, length) in rooms.items():
+        text = problem[name]
+        try:
+            canvas([text])
+            back = task.tokenizer.decode(task.tokenizer.encode_ordinary(text))
+        except Exception as error:      # whatever the user's own functions do
+            raise ValueError(f"the {name} of {call}, {short(text)}: {error}") from error
+        if back != text:
+            raise ValueError(f"the {name} of {call} is {short(text)}, and comes back from "
+                             f"the tokenizer as {short(back)}: its pattern must match "
+                             "every character")
+
+
+def try_judges(task, solution, answer):
+    for text in ("", solution):     # a model writes anything, nothing included
+        right = ask(task, "is_right", text, answer)
+        if not is_flag(right):
+            raise ValueError(f"{called('is_right', text, answer)} returned {short(right)}, "
+                             "where True or False is needed")
+        reward = ask(task, "reward", text, answer)
+        if not is_finite(reward):
+            raise ValueError(f"{called('reward', text, answer)} returned {short(reward)}, "
+                             "where a finite number is needed")
+    if not right:
+        raise ValueError(f"{called('is_right', solution, answer)} returned {right}: a task "
+                         "must find its own solution right")
+
+
+def try_forks(task, problem):
+    """What a task with known forks has defined beside."""
+    n_steps, L = task.n_steps, task.completion_length
+    texts = [ask(task, "solution", problem, n) for n in range(n_steps + 1)]
+    for n, text in enumerate(texts):
+        call = f"solution(problem, {n})"
+        if not isinstance(text, str) or not ask(task, "is_well_formed", text):
+            raise ValueError(f"{call} returned {short(text)}, which is not well formed")
+        if not ask(task, "is_right", text, problem["answer"]):
+            raise ValueError(f"{call} returned {short(text)}, which is not right")
+        at = ask(task, "fork_position", n)
+        if at not in range(L):
+            raise ValueError(f"fork_position({n}) returned {short(at)}, which is no "
+                             "position of the completion")
+    forks = ask(task, "forks", ask(task, "completions", texts))
+    is_tensor = isinstance(forks, torch.Tensor) and forks.dtype == torch.bool
+    if not is_tensor or forks.shape != (n_steps + 1, L):
+        raise ValueError("forks(completion) returned no bool for each position")
+    rates = ask(task, "true_go_on")
+    if not isinstance(rates, (list, tuple)) or len(rates) != n_steps:
+        raise ValueError(f"true_go_on() returned {short(rates)}, where a list of {n_steps} "
+                         "numbers is needed")
+    V = task.tokenizer.n_vocab
+    p = ask(task, "goes_on", torch.full((2, V), 1 / V))
+    if not isinstance(p, torch.Tensor) or p.shape != (2,):
+        raise ValueError("goes_on(p) returned no number for each row of p")
+
+
+def ask(task, function, *args):
+    """What a function of the task returns; its errors in one line, as ValueError."""
+    try:
+        return getattr(task, function)(*args)
+    except ValueError as error:
+        raise ValueError(f"{called(function, *args)}: {error}") from error
+    except Exception as error:      # whatever the user's own functions do
+        raise ValueError(f"{called(function, *args)} ended in {type(error).__name__}: "
+                         f"{error}") from error
+
+
+def called(function, *args):
+    return f"{function}({', '.join(map(short, args))})"
+
+
+def short(value):
+    text = repr(value)
+    return text if len(text) <= 60 else text[:40] + " ... " + text[-15:]
+
+
+def is_flag(value):
+    """Whether a value says True or False; 1 and 0 do."""
+    try:
+        return bool(value in (True, False))
+    except Exception:       # of several values
+        return False
+
+
+def is_finite(value):
+    """Whether a value is a number, of whatever kind, and neither nan nor infinite."""
+    try:
+        return not isinstance(value, str) and math.isfinite(value)
+    except Exception:       # no number, or several
+        return False
 
 # ----------------------------------------------------------------------------------------
 # the toy
@@ -383,33 +574,55 @@ def read_jsonl(path):
     No row is left out: ValueError names the line that can't be read, or has more than
     64 kB.
     """
-    wanted = 'expected {"question": "...", "answer": "... #### 42"}'
     path = Path(path)
-    if path.exists() and not (path.is_file() and path.stat().st_size < 2**26):
-        raise ValueError(f"{path} is no file, or one of 64 MB or more")
-    problems = []
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file")
+    if path.exists() and path.stat().st_size >= 2**26:
+        raise ValueError(f"{path} has 64 MB or more")
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    while lines and not lines[-1].strip():      # at the end; elsewhere something is missing
+        lines.pop()
+    if not lines:
+        raise ValueError(f"{path} is empty: {WANTED}, one a line")
+    problems = []
     for number, line in enumerate(lines, 1):
         try:
-            problems.append(parse_row(line))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number}: {wanted}, got "
-                             f"{type(error).__name__}: {error}") from None
-    if not problems:
-        raise ValueError(f"{path} is empty: {wanted}, one a line")
+            problems.append({**parse_row(line), "line": number})
+        except json.JSONDecodeError as error:   # which says "line 1" whatever the line
+            found = f"{error.msg} at character {error.pos + 1}"
+        except (ValueError, TypeError, RecursionError) as error:
+            found = str(error)
+        else:
+            continue
+        raise ValueError(f"{path}, line {number}: {WANTED}, got: {found}")
     return problems
 
 
+WANTED = 'expected {"question": "...", "answer": "... #### 42"}'
+
+
 def parse_row(line):
+    """One line -> question, solution and answer. Raises ValueError, TypeError."""
     if len(line) > 2**16:
         raise ValueError(f"a line of {len(line)} bytes")
+    if not line.strip():
+        raise ValueError("an empty line")
     row = json.loads(line.decode("utf-8"))
+    for name in ("question", "answer"):
+        if not isinstance(row, dict) or not isinstance(row.get(name), str):
+            raise ValueError(f"no {name} that is a text")
     question, solution = row["question"], re.sub(r"<<[^<>]*>>", "", row["answer"])
     (question + solution).encode("utf-8")       # JSON can hold what is no text
-    answer = extract_answer(solution)
-    if not question or answer is None:
-        raise ValueError("no question, or no number after ####")
-    return {"question": question, "solution": solution, "answer": str(answer)}
+    if not question:
+        raise ValueError("an empty question")
+    _, mark, gold = solution.partition("#### ")
+    gold = gold.rstrip()
+    if not mark:
+        raise ValueError('no "#### " before an answer')
+    if not PLAIN.fullmatch(gold):
+        raise ValueError(f"the answer {short(gold)}, which is not one plain number")
+    answer = str(Decimal(gold.replace(",", "")))
+    return {"question": question, "solution": solution, "answer": answer}
 
 
 class GSM8K(Task):
@@ -430,7 +643,8 @@ class GSM8K(Task):
     def from_files(cls, train, test, n_merges, prompt_length, completion_length):
         """One training row in 20, by hash, is held out; the others make the vocabulary.
 
-        Raises ValueError if a test question is among the training rows.
+        Raises ValueError if a test question is among the training rows, or if these are
+        too few.
         """
         rows = read_jsonl(train)
         splits = {"train": [], "validation": [], "test": read_jsonl(test)}
@@ -443,6 +657,9 @@ class GSM8K(Task):
         for row in rows:
             is_held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
             splits["validation" if is_held_out else "train"].append(row)
+        if not splits["train"] or not splits["validation"]:
+            raise ValueError(f"{train} has {len(rows)} rows, too few to hold one in twenty "
+                             "out: with 100 or more it would do")
         text = "\n".join(row["question"] + "\n" + row["solution"]
                          for row in splits["train"])
         pieces = train_bpe(text, n_merges)

@@ -3,14 +3,18 @@
     python eval_gsm8k.py                                    accuracy on the toy's test split
     python eval_gsm8k.py --samples 32 --temperature 0.6 --k 1,2,4,8,16,32           pass@k
     python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl   the real GSM8K
+    python eval_gsm8k.py --texts texts.jsonl                            and keep every text
 
 Every interval is a 95 % bootstrap over problems: how far other problems would move a
-number. It does not say what another seed would do.
+number. Where all agree it knows nothing: `proportion` has another bound then, all else
+has none. It does not say what another seed would do.
 
 Legend: Q problems, n samples of each, B = Q * n rows, L completion.
 """
 import functools
 import hashlib
+import json
+import os
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -23,8 +27,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data import extract_answer, official_match, short
 from model import diffusion_loss, draw_masks
-from runs import plain, write_csv, write_whole
+from runs import ends_quietly, plain, write_csv, write_whole
 from sample import (add_decoder_flags, generate, load_from_flags, new_parser, positive,
                     text_length)
 
@@ -45,8 +50,23 @@ class Interval(NamedTuple):
     high: float
 
     def rounded(self):
-        """As the columns of a row."""
-        return {name: round(float(x), 5) for name, x in self._asdict().items()}
+        """As the columns of a row; bounds that are not known are left empty."""
+        row = {name: round(float(x), 5) for name, x in self._asdict().items()}
+        return row if row["low"] == row["low"] else {**row, "low": "", "high": ""}
+
+    @classmethod
+    def of(cls, row):
+        """The way back, from a row of numbers or texts."""
+        return cls(*(float("nan" if row[name] == "" else row[name])
+                     for name in cls._fields))
+
+    def bounds(self, form=".3f", to=" to "):
+        """For a table: "0.991 to 1.000", or "-"."""
+        return "-" if self.low != self.low else f"{self.low:{form}}{to}{self.high:{form}}"
+
+    def is_clear(self):
+        """Whether 0 is outside, as far as is known."""
+        return self.low > 0 or self.high < 0
 
 
 def pass_at_k(correct, k):
@@ -54,8 +74,12 @@ def pass_at_k(correct, k):
 
     1 - C(n-c, k) / C(n, k), if c of a problem's n samples are right (Chen et al. 2021,
     arXiv 2107.03374, section 2.1); as a product, which can't overflow. Raises ValueError
-    unless 1 <= k <= n.
+    unless 1 <= k <= n, and for what is neither 0 nor 1.
     """
+    correct = np.asarray(correct, dtype=float)
+    if not np.isin(correct, (0, 1)).all():
+        raise ValueError("pass@k counts what is right, 1, and what is wrong, 0: a reward "
+                         "is neither")
     n = correct.shape[1]
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
@@ -71,7 +95,8 @@ def pass_at_k(correct, k):
 def bootstrap(numerator, denominator=None, n_resamples=2000):
     """The mean of numerator (Q,) over problems, or sum(numerator) / sum(denominator).
 
-    Returns an Interval. A ratio of nothing (no fork in any text) is nan.
+    Returns an Interval. Where all problems agree, as a single one does, resampling them
+    says nothing: then its bounds are nan. A ratio of nothing (no fork in any text) is nan.
     """
     x = np.asarray(numerator, dtype=float)
     y = np.ones_like(x) if denominator is None else np.asarray(denominator, dtype=float)
@@ -80,9 +105,24 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
     with np.errstate(invalid="ignore"):     # 0/0
         value, ratio = x.sum() / y.sum(), x[pick].sum(1) / y[pick].sum(1)
     ratio = ratio[np.isfinite(ratio)]
-    if not len(ratio):
+    if not len(ratio) or np.ptp(ratio) <= 1e-9 * abs(value):
         return Interval(value, np.nan, np.nan)
     return Interval(value, *np.percentile(ratio, [2.5, 97.5]))
+
+
+def proportion(passed):
+    """The mean over problems of pass@k, or of another share (Q,), with its Interval.
+
+    If all Q are right, or all wrong, the bound is that of a binomial: what other share is
+    so near that this happens once in 40 times (Clopper and Pearson 1934).
+    """
+    passed = np.asarray(passed, dtype=float)
+    share = 0.025 ** (1 / len(passed))
+    if (passed == 1).all():
+        return Interval(1.0, share, 1.0)
+    if (passed == 0).all():
+        return Interval(0.0, 0.0, 1 - share)
+    return bootstrap(passed)
 
 
 def leads(ahead, behind, ks):
@@ -110,9 +150,9 @@ def crossing(lead_at):
     else:
         text = f"left to right overtakes at k={over}"
     for k in sorted({first, over or last}):
-        value, low, high = lead_at[k].rounded().values()
-        clear = "not clear" if low <= 0 <= high else "clear"
-        text += f"; {value:+.3f} at k={k} ({low:+.3f} to {high:+.3f}, {clear} of zero)"
+        lead = Interval.of(lead_at[k].rounded())
+        clear = "clear" if lead.is_clear() else "not clear"
+        text += f"; {lead.value:+.3f} at k={k} ({lead.bounds('+.3f')}, {clear} of zero)"
     return text + "."
 
 # ----------------------------------------------------------------------------------------
@@ -168,9 +208,10 @@ def measure_forks(task, sample, lengths):
 @dataclass
 class Evaluation:
     """What a decoder made of Q problems, n samples each."""
-    correct: np.ndarray     # (Q, n) of rewards
+    correct: np.ndarray     # (Q, n), 1 where a text is right, else 0
     texts: list             # Q lists of n
     nfe: float              # forward evaluations a row, mean
+    nfe_of: np.ndarray      # (Q, n) and of each
     n_forward: int          # evaluations that were run: rows share equal canvases
     seconds: float
     measures: dict          # name -> numerator (Q,), denominator (Q,)
@@ -183,12 +224,13 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, 
     budget: probabilities a step, which bounds the memory. name: of a progress bar.
     loop(n, generator, done) yields the numbers of the batches, as Run.loop does, which
     can stop and go on; done, a dict, is all that there is of the batches before.
+    (`kept` is another.)
     """
     device, L = next(model.parameters()).device, task.completion_length
     generator = torch.Generator().manual_seed(seed)
     start = time.time()
     done = {"texts": [], "nfe": [], "measures": [], "n_forward": 0}
-    size = max(1, budget // (n_samples * L * task.tokenizer.n_vocab))  # problems a batch
+    size = batch_size(task, n_samples, budget)
     n_batches = -(-len(problems) // size)
     if loop is None:
         batches = tqdm(range(n_batches), name, leave=False, disable=name is None)
@@ -209,12 +251,17 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, 
     return judged(task, problems, n_samples, done, time.time() - start)
 
 
+def batch_size(task, n_samples, budget=2**23):
+    """How many problems are sampled at a time."""
+    return max(1, budget // (n_samples * task.completion_length * task.tokenizer.n_vocab))
+
+
 def judged(task, problems, n_samples, done, seconds):
     """What evaluate has collected, problem by problem -> Evaluation."""
     texts = done["texts"]
     texts = [texts[i:i + n_samples] for i in range(0, len(texts), n_samples)]
-    correct = np.array([[task.reward(text, problem["answer"]) for text in row]
-                        for row, problem in zip(texts, problems)])
+    correct = np.array([[task.is_right(text, problem["answer"]) for text in row]
+                        for row, problem in zip(texts, problems)], dtype=float)
     measures = {}
     for name in done["measures"][0]:
         batches = [batch[name] for batch in done["measures"]]
@@ -223,8 +270,102 @@ def judged(task, problems, n_samples, done, seconds):
             for side in (0, 1))     # numerator, denominator
     if n_samples > 1:       # different texts of a problem's n
         measures["distinct"] = [len(set(row)) for row in texts], [1] * len(texts)
-    nfe = float(np.mean(done["nfe"]))
-    return Evaluation(correct, texts, nfe, done["n_forward"], seconds, measures)
+    nfe = np.array(done["nfe"]).reshape(correct.shape)
+    return Evaluation(correct, texts, float(nfe.mean()), nfe, done["n_forward"], seconds,
+                      measures)
+
+# ----------------------------------------------------------------------------------------
+# texts on disk, one JSON line a sample
+
+
+def text_line(task, problem, index, text, nfe):
+    """What one may want to know of a text, as plain values."""
+    found = extract_answer(text)
+    return {"index": index, "prompt": problem["question"], "text": text,
+            "extracted": None if found is None else str(found),
+            "gold": str(problem["answer"]),
+            "right": bool(task.is_right(text, problem["answer"])), "nfe": int(nfe)}
+
+
+def json_line(row):
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+@dataclass
+class Texts:
+    """A file to which evaluate's texts are added, batch by batch, and from which a
+    restart takes what is there. Each line has `run`, which names the same work."""
+    path: str
+    run: str
+    task: object
+    problems: list
+    decoder: object
+    n_samples: int
+
+    def loop(self, n_batches, generator, done):
+        """evaluate's loop. Raises OSError, and ValueError for another file."""
+        size = batch_size(self.task, self.n_samples) * self.n_samples
+        n_rows = len(self.problems) * self.n_samples
+        lines = self.read()
+        n_done = n_batches if len(lines) == n_rows else len(lines) // size
+        for i in range(n_done):
+            self.take(lines[i * size:(i + 1) * size], generator, done)
+        self.write(lines[:n_done * size])
+        for i in tqdm(range(n_done, n_batches), "decoding", leave=False, initial=n_done,
+                      total=n_batches):
+            yield i
+            self.add(done)
+
+    def read(self):
+        """The lines that are there, less a half one at the end."""
+        if not os.path.exists(self.path):
+            return []
+        data = Path(self.path).read_bytes()
+        whole, end, half = data.rpartition(b"\n")
+        ours = json_line({"run": self.run}).encode()[:-2]
+        if not (half.startswith(ours) or ours.startswith(half)):
+            raise ValueError(f"{self.path} is no file of texts: take another --texts")
+        lines = []
+        for number, line in enumerate(whole.split(b"\n") if end else [], 1):
+            try:
+                lines.append(json.loads(line))
+                if lines[-1]["run"] != self.run:
+                    raise ValueError("it is of other flags, or of another checkpoint")
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise ValueError(f"{self.path}, line {number} is not of this evaluation "
+                                 f"({short(error)}): take another --texts") from None
+        return lines
+
+    def write(self, lines):
+        write_whole(self.path, "".join(map(json_line, lines)).encode())
+
+    def take(self, lines, generator, done):
+        """Put a batch into done as if it had been sampled now."""
+        done["texts"] += [line["text"] for line in lines]
+        done["nfe"] += [line["nfe"] for line in lines]
+        done["measures"].append({
+            name: tuple(torch.tensor([line["measures"][name][side] for line in lines],
+                                     dtype=torch.float64) for side in (0, 1))
+            for name in lines[0]["measures"]})
+        # generate drew once a step, and once before in random order.
+        n_draws = max(line["nfe"] for line in lines) + (self.decoder.order == "random")
+        for _ in range(n_draws):
+            torch.rand(len(lines), self.task.completion_length, generator=generator)
+
+    def add(self, done):
+        """Append the lines of the last batch."""
+        measures = done["measures"][-1]
+        sides = {name: torch.stack(sides, 1).tolist() for name, sides in measures.items()}
+        n = len(next(iter(sides.values())))
+        first = len(done["texts"]) - n
+        with open(self.path, "a", encoding="utf-8", newline="\n") as file:
+            for row in range(n):
+                index, sample = divmod(first + row, self.n_samples)
+                line = text_line(self.task, self.problems[index], index,
+                                 done["texts"][first + row], done["nfe"][first + row])
+                own = {name: values[row] for name, values in sides.items()}
+                file.write(json_line({"run": self.run, **line, "sample": sample,
+                                      "measures": own}))
 
 # ----------------------------------------------------------------------------------------
 # what a base knows
@@ -311,7 +452,7 @@ def result_rows(stage, decoder, evaluation, seed, ks=(1,)):
     """Rows of results.csv: pass@k with its interval."""
     n_problems, n_samples = evaluation.correct.shape
     key = row_key(stage, decoder, seed)
-    return [{**key, "k": k, **bootstrap(pass_at_k(evaluation.correct, k)).rounded(),
+    return [{**key, "k": k, **proportion(pass_at_k(evaluation.correct, k)).rounded(),
              "n_samples": n_samples, "n_problems": n_problems, "nfe": round(evaluation.nfe, 4)}
             for k in ks]
 
@@ -319,8 +460,13 @@ def result_rows(stage, decoder, evaluation, seed, ks=(1,)):
 def measure_rows(stage, decoder, evaluation, seed):
     """Rows of measures.csv."""
     key = row_key(stage, decoder, seed)
-    return [{**key, "measure": name, **bootstrap(*sides).rounded()}
-            for name, sides in evaluation.measures.items()]
+    rows = []
+    for name, (part, whole) in evaluation.measures.items():
+        found = bootstrap(part, whole)
+        if name in ("early_end", "malformed"):      # of texts, n of each problem
+            found = proportion(np.divide(part, whole))
+        rows.append({**key, "measure": name, **found.rounded()})
+    return rows
 
 
 def print_table(header, rows):
@@ -354,7 +500,8 @@ def download(path):
             f"no download ({error}): put {GSM8K_TEST} at {path}, or use --data") from None
     if hashlib.sha256(data).hexdigest() != GSM8K_TEST_SHA256:
         if is_there:
-            raise ValueError(f"{path} is not GSM8K's test file (SHA-256): remove it")
+            raise ValueError(f"{path} is there, and is not GSM8K's test file (SHA-256): "
+                             "leave out --download, or give it another --data")
         raise ValueError(f"{GSM8K_TEST} is not the file it was (SHA-256); nothing was saved")
     if not is_there:
         write_whole(path, data)
@@ -367,6 +514,8 @@ def parse_flags(argv):
     add("--limit", type=positive(int), default=400, help="how many problems")
     add("--k", default="1", help="pass@k for these k, as in 1,2,4")
     add("--csv", help="write the rows to this file")
+    add("--texts", help="write every text to this file, as JSON lines; what is there of the "
+        "same evaluation is not sampled again")
     add_decoder_flags(parser)
     return parser, parser.parse_args(argv)
 
@@ -375,44 +524,85 @@ def parse_ks(text, n_samples):
     ks = [int(k) if k.strip().isdecimal() else 0 for k in text.split(",")]
     if not 1 <= min(ks) <= max(ks) <= n_samples:
         raise ValueError(f"--k {text}: whole numbers from 1 to --samples, as in 1,2,4")
-    return ks
+    return list(dict.fromkeys(ks))      # each once
 
 
+def texts_of(args, task, problems, decoder):
+    """The file of --texts, for the same work only."""
+    work = [args.samples, args.seed, vars(decoder), problems, task.describe()]
+    work = json.dumps(work, default=str).encode() + Path(args.checkpoint).read_bytes()
+    run = hashlib.sha256(work).hexdigest()[:12]
+    return Texts(args.texts, run, task, problems, decoder, args.samples)
+
+
+def show_answers(task, problems, found):
+    """Where another reading of the answers gives another accuracy, and texts without."""
+    pairs = [(text, problem) for texts, problem in zip(found.texts, problems)
+             for text in texts]
+    n_none = sum(extract_answer(text) is None for text, _ in pairs)
+    print(f"{n_none} of {len(pairs)} texts ({n_none / len(pairs):.1%}) have no answer, or "
+          "one that is not a plain number")
+    ours = found.correct.mean()
+    official = np.mean([official_match(text, p["solution"]) for text, p in pairs])
+    if official != ours:
+        print(f"accuracy by GSM8K's own expression {official:.3f}, by ours {ours:.3f}: "
+              "data.py lists the differences")
+
+
+def show_rows_left_out(task, split="test"):
+    n, lines = task.too_long.get(split), task.repeated.get(split)
+    if n:
+        print(f"{n} {split} rows do not fit this model's canvas and are left out")
+    if lines:
+        print(f"{len(lines)} {split} rows are repeated and evaluated once: lines "
+              f"{', '.join(map(str, lines[:20]))}{', ...' if lines[20:] else ''}")
+
+
+@ends_quietly
 def main(argv=None):
     parser, args = parse_flags(argv)
     try:
         if args.download:
             args.data = args.data or "gsm8k_test.jsonl"
             download(args.data)
-        model, task, info, decoder = load_from_flags(args)
         ks = parse_ks(args.k, args.samples)
+        model, task, info, decoder = load_from_flags(args)
         problems = task.held_out("test", args.limit)
         if args.csv:        # can it be written? What is there stays until the end
             path = Path(args.csv)
             write_whole(path, path.read_bytes() if path.is_file() else b"")
+        loop = None
+        if args.texts:
+            texts = texts_of(args, task, problems, decoder)
+            texts.write(texts.read())       # can it be read and written?
+            loop = texts.loop
     except (OSError, ValueError) as error:
         parser.error(plain(str(error)))
-    n_left_out = task.too_long.get("test")
-    if n_left_out:
-        print(f"{n_left_out} rows do not fit this model's canvas and are left out")
-    found = evaluate(model, task, problems, decoder, args.samples, args.seed,
-                     name="decoding")
-    stage = info.get("stage", "")
+    show_rows_left_out(task)
+    try:
+        found = evaluate(model, task, problems, decoder, args.samples, args.seed,
+                         name="decoding", loop=loop)
+        show(args, task, info.get("stage", ""), problems, decoder, found, ks)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        parser.exit(1, f"{parser.prog}: error: {plain(str(error))}\n")
+
+
+def show(args, task, stage, problems, decoder, found, ks):
+    """Print a table, and write --csv."""
     results = result_rows(stage, decoder, found, args.seed, ks)
     rows = [(f"pass@{row['k']}", row) for row in results]
     rows += [(row["measure"], row)
              for row in measure_rows(stage, decoder, found, args.seed)]
     print_table(["measure", "value", "95 % interval"], [
-        [name, f"{row['value']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"]
-        for name, row in rows])
+        [name, f"{row['value']:.3f}", Interval.of(row).bounds()] for name, row in rows])
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
           f"{found.nfe:.1f} forward evaluations a row, {found.n_forward} run in all, "
           f"{found.seconds:.1f} s")
+    show_answers(task, problems, found)
     if args.csv:
-        try:
-            write_csv(args.csv, RESULT_COLUMNS, results)
-        except OSError as error:
-            parser.exit(1, f"{parser.prog}: error: {plain(str(error))}\n")
+        write_csv(args.csv, RESULT_COLUMNS, results)
 
 
 if __name__ == "__main__":

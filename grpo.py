@@ -26,8 +26,8 @@ from dataclasses import dataclass
 
 import torch
 
-from model import BUDGET, chunks, distinct, numbered
-from sample import Decoder, Sample, generate, text_length
+from model import BUDGET, chunks, distinct, has_float64, numbered
+from sample import Decoder, Sample, generate, temper, text_length
 
 
 @dataclass
@@ -62,6 +62,16 @@ class Arm:
     decoder: Decoder
     name: str = "justgrpo"
     n_updates: int = 1          # AdamW steps a batch; more only with a ratio: see arms.py
+
+    def __post_init__(self):
+        # 1/T multiplies float32's rounding of a logit, some 1e-6, in log pi and its gradient.
+        T = self.decoder.temperature
+        if not 0.01 <= T <= 100:
+            raise ValueError(f"rollouts at temperature {T}: it is from 0.01 to 100, beyond "
+                             "which the gradient is rounding")
+
+    def rewards(self, task, rollout, problems):
+        return judge(task, rollout, problems)
 
     def advantages(self, reward):
         return advantages(reward)
@@ -109,7 +119,7 @@ def grpo(model, task, arm, recipe, run):
         problems = [problem for problem in problems for _ in range(G)]
         prompt = task.prompts([p["question"] for p in problems]).to(device)     # (B, P)
         rollout = generate(model, prompt, L, arm.decoder, noise)        # roll out
-        reward = judge(task, rollout, problems)                         # judge,  (B,)
+        reward = arm.rewards(task, rollout, problems)                   # judge,  (B,)
         advantage = arm.advantages(reward.view(Q, G)).to(device)        # eq. 7,  (Q, G)
         terms = arm.terms(model, prompt, rollout, generator)    # what of it is judged, and how
         left = 1 - step / recipe.steps
@@ -132,11 +142,20 @@ def grpo(model, task, arm, recipe, run):
             own=arm.own_measures())
 
 
-def judge(task, rollout: Sample, problems):
-    """The reward of each row, (B,). It looks at the extracted answer only."""
-    texts = [task.text(tokens) for tokens in rollout.tokens.cpu()]
-    rewards = [task.reward(text, problem["answer"])
-               for text, problem in zip(texts, problems)]
+def judge(task, rollout: Sample, problems, pay=None):
+    """The reward of each row, (B,): pay(text, answer), which is the task's own reward.
+
+    Raises FloatingPointError for what is no number, or too large for float32's squares.
+    """
+    pay = pay or task.reward
+    rewards = []
+    for tokens, problem in zip(rollout.tokens.cpu(), problems):
+        text, answer = task.text(tokens), problem["answer"]
+        reward = float(pay(text, answer))
+        if not abs(reward) < 1e15:
+            raise FloatingPointError(
+                f"the reward of {text!r}, where {answer!r} is right, is {reward}")
+        rewards.append(reward)
     return torch.tensor(rewards, dtype=torch.float32)
 
 
@@ -185,7 +204,7 @@ def log_probs(model, prompt, tokens, rank, weight=None, temperature=1.0, budget=
     wanted = torch.zeros_like(states.canvas, dtype=torch.bool)                # (U, P+L)
     wanted[states.state, states.column] = True
     for some in run_states(model, states, wanted, budget):
-        logp = (some.logits / temperature).log_softmax(-1)                      # (m, V)
+        logp = temper(some.logits, temperature).log_softmax(-1)                 # (m, V)
         token = tokens[some.row, some.position]
         yield some.row, some.position, logp[some.place, token]                  # eq. 6
 
@@ -225,7 +244,8 @@ def has_weight(canvas, position, token, weight):
     parts it is rounding.
     """
     _, term = distinct(torch.cat([canvas, position[:, None], token[:, None]], 1))
-    both = torch.stack([weight, weight.abs()]).double()                         # (2, N)
+    both = torch.stack([weight, weight.abs()])                                  # (2, N)
+    both = both.double() if has_float64(both.device) else both
     total, size = torch.zeros_like(both).index_add(1, term, both)            # (N,) each
     return (total.abs() > 1e-6 * size)[term]
 

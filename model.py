@@ -213,6 +213,15 @@ def distinct(rows):
     return found, which
 
 
+def has_float64(device):
+    """Whether a device knows float64; a Mac's GPU does not."""
+    try:
+        torch.zeros(1, device=device).double()
+    except TypeError:
+        return False
+    return True
+
+
 def numbered(wanted):
     """wanted (U, S) bool -> (U, S): at a wanted position, which of all these it is, row
     by row. So it finds its own among the n logits that the network gives for them."""

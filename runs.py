@@ -16,6 +16,7 @@ is trained.
 import contextlib
 import copy
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -162,9 +163,42 @@ def write_csv(path, columns, rows):
     write_whole(path, buffer.getvalue().encode())
 
 
-def read_csv(path):
-    """The rows of a CSV file, as dicts of texts."""
-    return list(csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()))
+def read_csv(path, columns=None):
+    """The rows of a CSV file, as dicts of texts.
+
+    Raises ValueError, which names the file, for what is no table, and for one that has
+    not these columns: another program has written it, and would lose some.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")       # without a BOM
+        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table in UTF-8: {error}") from None
+    if columns is not None and header != list(columns):
+        raise ValueError(f"{path} has other columns than this program writes: move it away")
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise ValueError(f"{path}, row {number} has {len(row)} cells, not {len(header)}")
+    return [dict(zip(header, row)) for row in rows]
+
+
+def ends_quietly(main):
+    """main, less its traceback where its output goes into a pipe that is closed, as by
+    `| head -1`. The exit status is that of a program which SIGPIPE has ended."""
+    @functools.wraps(main)
+    def quiet(*args, **flags):
+        try:
+            try:
+                return main(*args, **flags)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):     # which Python flushes at its end
+                os.dup2(nowhere, stream.fileno())
+            sys.exit(128 + 13)
+
+    return quiet
 
 
 def plain(text):
@@ -189,10 +223,26 @@ def lock(folder, wait=False):
     holder = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(holder, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        taken = os.fstat(holder).st_ino != os.stat(folder).st_ino   # it was just moved away
     except BlockingIOError:
+        taken = True
+    if taken:
         os.close(holder)
-        raise ValueError(f"another run writes to {folder}: take another --out") from None
+        raise ValueError(f"another run writes to {folder}: take another --out")
     return holder
+
+
+def is_over(process):
+    """Whether no process of this number is running; on Windows one can't ask."""
+    if process == os.getpid():      # a former one, which had the same number
+        return True
+    try:
+        os.kill(process, 0) if os.name == "posix" else None
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:         # somebody else's
+        pass
+    return False
 
 
 def snapshot(part):
@@ -229,6 +279,7 @@ class Run:
         self.began = self.stopped = self.finished = False
         self.holder = None      # of the folder's lock
         self.act = None         # what the seconds go to
+        self.at = program       # where a loop is
         self.time = self.saved_at = time.monotonic()
 
     # -------------------------------------------------- from outside: signals, errors
@@ -253,13 +304,15 @@ class Run:
             signal.signal(number, handler)
         if self.holder is not None:
             os.close(self.holder)
+        if isinstance(error, BrokenPipeError):      # see ends_quietly
+            return
         # Before the work: the user's mistake. A ValueError later is ours: a traceback.
         if isinstance(error, (ValueError, OSError)) and not self.began:
             self.leave(2, error)
         if isinstance(error, OSError):
             self.leave(1, error, "; when that is mended, --resume goes on")
         if isinstance(error, FloatingPointError):
-            self.leave(1, error)
+            self.leave(1, f"{self.at}: {error}")
         if self.stopped and error is None:
             flags = shlex.join(flag for flag in self.argv if flag != "--resume")
             print(f"\nstopped; go on with the same flags and --resume: {flags} --resume")
@@ -272,14 +325,17 @@ class Run:
 
     # -------------------------------------------------------------- begin and finish
 
-    def begin(self, folder, tables, settings, resume=False, name="", replaces=None):
+    def begin(self, folder, tables, settings, resume=False, name="", replaces=None,
+              files=(), anew=False):
         """Take the folder, before any work: its lock, its state, its tables.
 
         tables: name -> columns of NAME.csv. settings: plain values that a resumed run
         must have in common with the one that was stopped. name: what the names of this
         run's files begin with, if several programs share a folder. replaces(row):
-        whether an old row of the tables gives way to this run; None: all do. Raises
-        OSError, or ValueError in one line, and has changed nothing then.
+        whether an old row of the tables gives way to this run; None: all do. files: the
+        names of all else that this run writes. anew: what an earlier run has left is
+        first moved to FOLDER.1, as a whole. Raises OSError, or ValueError in one line,
+        and has changed nothing then.
         """
         cpu = torch.backends.cpu.get_cpu_capability()
         settings = {**settings, "threads": torch.get_num_threads(),
@@ -288,6 +344,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.holder = lock(self.folder)     # until this run, or its process, ends
         self.path = self.folder / f"{name}state.pt"
+        self.summary = self.folder / f"{name}summary.json"
         self.state = {
             "settings": settings, "finished": False, "loops": {},
             "rows": {table: [] for table in tables},
@@ -306,8 +363,11 @@ class Run:
         self.finished = self.state["finished"]
         if self.finished:
             return
-        self.clear_away()
         self.old_rows = {table: self.rows_to_keep(table, replaces) for table in tables}
+        goes_on = resume and self.path.exists()
+        if anew and not goes_on and self.holds_a_run(files):
+            self.move_away()
+        self.clear_away(files)
         self.save()         # fails now, if it must
         for table in tables:
             self.write_table(table)
@@ -327,18 +387,47 @@ class Run:
                     f"{str(now)[:40]}: give the old value (threads: OMP_NUM_THREADS)")
         return old
 
-    def clear_away(self):
-        """Remove what a kill in the midst of writing has left: NAME.pt.PID.tmp."""
+    def holds_a_run(self, files):
+        return self.path.exists() or any((self.folder / file).exists() for file in files)
+
+    def move_away(self):
+        """Rename the folder to FOLDER.1, or .2, and begin in a new one."""
+        old = self.folder.resolve()     # a link stays a link
+        if Path.cwd().is_relative_to(old):
+            raise ValueError(f"{self.folder} has a run, and can't be moved away while one "
+                             "stands in it: take another --out")
+        number = 1
+        while (new := old.with_name(f"{old.name}.{number}")).exists():
+            number += 1
+        try:
+            old.rename(new)
+            old.mkdir()
+        except OSError as error:
+            raise ValueError(f"{self.folder} has a run, and can't be moved away ({error}): "
+                             "take another --out") from None
+        left, self.holder = self.holder, lock(self.folder)
+        if left is not None:
+            os.close(left)
+        print(f"{self.folder} had a run: it is now {new}")
+
+    def clear_away(self, files):
+        """Remove what a kill in the midst of writing has left: state.pt.PID.tmp."""
+        names = {self.path.name, self.summary.name, *files}
+        names.update(self.file(table).name for table in self.tables)
         for path in self.folder.glob("*.tmp"):
-            ours = re.fullmatch(r".+\.(pt|csv|json)\.\d+\.tmp", path.name)
-            if ours and path.is_file():
+            found = re.fullmatch(r"(.+)\.(\d+)\.tmp", path.name)
+            if found and found[1] in names and path.is_file() and is_over(int(found[2])):
                 path.unlink()
 
     def rows_to_keep(self, table, replaces):
         path = self.file(table)
         if replaces is None or not path.exists():
             return []
-        return [row for row in read_csv(path) if not replaces(row)]
+        rows = read_csv(path, self.tables[table])
+        try:
+            return [row for row in rows if not replaces(row)]
+        except ValueError as error:
+            raise ValueError(f"{path} was changed by hand: {error}") from None
 
     def finish(self):
         """Nothing is left to do: the state is small again, and summary.json says how to
@@ -348,8 +437,7 @@ class Run:
         seconds = {act: round(value, 1) for act, value in seconds.items()}
         summary = {"settings": self.state["settings"], "seconds": seconds,
                    "machine": platform.platform(), "python": sys.version}
-        path = self.folder / f"{self.prefix}summary.json"
-        write_whole(path, json.dumps(summary, indent=1).encode())
+        write_whole(self.summary, json.dumps(summary, indent=1).encode())
         self.state.update(finished=True, loops={},
                           rows={table: [] for table in self.tables})
         self.save()
@@ -374,7 +462,7 @@ class Run:
             for step in range(first, n_steps + 1):
                 # Between two steps: nothing is half done here.
                 if step > first:
-                    self.check_weights(name, step, parts)
+                    self.check_weights(name, parts)
                 due = self.signal or time.monotonic() > self.saved_at + SAVE_EVERY
                 # (At its end a loop is kept in any case, for the next save.)
                 if due or step == n_steps:
@@ -385,6 +473,7 @@ class Run:
                     self.stopped = True
                     return
                 if step < n_steps:
+                    self.at = f"step {step + 1} of {name}"
                     yield step
                     self.bar.update()
 
@@ -409,16 +498,15 @@ class Run:
                   else snapshot(part) for part in parts]
         self.state["loops"][name] = {"step": step, "parts": values}
 
-    def check_weights(self, name, step, parts):
+    def check_weights(self, name, parts):
         modules = [part for part in parts if isinstance(part, torch.nn.Module)]
         if all(is_sound(module.state_dict()) for module in modules):
             return
         rates = [part.param_groups[0]["lr"] for part in parts
                  if isinstance(part, torch.optim.Optimizer)]
         raise FloatingPointError(
-            f"no number, or a weight above 1e4, after step {step} of {name} (learning rate "
-            f"{rates[0]:g}): {self.path} is good, of step {self.step_of(name)}: remove it, "
-            "start anew with a lower rate")
+            f"a weight is no number, or above 1e4 (learning rate {rates[0]:g}); {self.path} "
+            f"is good, of step {self.step_of(name)}: remove it, start anew with a lower rate")
 
     def show(self, **values):
         """Beside the progress bar of the loop that is running."""
@@ -432,6 +520,10 @@ class Run:
         texts = {str(row) for row in known}     # nan is not equal to nan, but its text is
         known.extend(row for row in rows if str(row) not in texts)
         self.write_table(table)
+
+    def write(self, name, data):
+        """Another file of this run's, whole."""
+        write_whole(self.folder / f"{self.prefix}{name}", data)
 
     def write_table(self, table):
         rows = self.old_rows[table] + self.state["rows"][table]

@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 
 from data import TASKS, read_jsonl
-from model import ModelConfig, chunks, distinct, from_weights, numbered
-from runs import is_sound, load, plain, save
+from model import ModelConfig, chunks, distinct, from_weights, has_float64, numbered
+from runs import ends_quietly, is_sound, load, plain, save
 
 # ----------------------------------------------------------------------------------------
 # the decoders
@@ -93,6 +93,10 @@ SELECTIONS = {
 }
 
 
+# What float32 can divide by, and by whose inverse it can multiply.
+SMALLEST, LARGEST = 1e-37, 1e37
+
+
 @dataclass(frozen=True)
 class Decoder:
     """An order, a selection with its value, and blocks of block_length positions, which
@@ -117,8 +121,10 @@ class Decoder:
         is_whole = self.value >= 1 and self.value % 1 == 0
         if not 0 <= self.value < float("inf") or (self.select == "k" and not is_whole):
             raise ValueError(f"{self.selection}: a value is 0 or more, and k is 1, 2, 3, ...")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"the temperature is {self.temperature}; it must be 0 or more")
+        T = self.temperature
+        if not (T == 0 or SMALLEST <= T <= LARGEST):
+            raise ValueError(f"the temperature is {T}; it is 0 (the likeliest token), or from "
+                             f"{SMALLEST:g} to {LARGEST:g}: float32 divides by no other")
         if self.block_length is not None and self.block_length < 1:
             raise ValueError(f"the block length is {self.block_length}; it must be 1 or more")
         # At temperature 0, confidence and top_probability are the same thing.
@@ -269,6 +275,12 @@ def forward(model, canvas, wanted):
     return torch.cat(logits).log_softmax(-1)
 
 
+def temper(logits, temperature):
+    """(..., V) at a temperature above 0: what the sampler draws from, and what the
+    likelihood is of. The largest is 0, so that none overflows when T is tiny."""
+    return (logits - logits.detach().amax(-1, keepdim=True)) / temperature
+
+
 def draw(logp, temperature, which, u):
     """A token each from p^(1/T), by inverting the cumulative distribution at u.
 
@@ -278,9 +290,10 @@ def draw(logp, temperature, which, u):
     """
     if temperature == 0:
         return logp.argmax(-1)[which]
-    shifted = logp - logp.amax(-1, keepdim=True)    # no overflow at tiny temperatures
-    cdf = (shifted / temperature).softmax(-1).cumsum(-1)                        # (n, V)
+    cdf = temper(logp, temperature).softmax(-1).cumsum(-1)                      # (n, V)
     cdf = cdf / cdf[:, -1:]     # ends at exactly 1, so that u < 1 always falls inside
+    if not has_float64(cdf.device):     # the same tokens, with a table of M rows
+        return (cdf[which] <= u[:, None]).sum(-1)
     rising = cdf.double() + torch.arange(len(cdf), device=cdf.device)[:, None]
     found = torch.searchsorted(rising.flatten(), which + u.double(), right=True)
     return found - which * cdf.shape[1]
@@ -402,11 +415,13 @@ def seed(text):
 
 
 def positive(kind):
-    """A flag's type: an int or a float above 0."""
+    """A flag's type: an int above 0, or a float above 0 that float32 can divide by."""
     def parse(text):
         number = kind(text)
-        if not 0 < number < float("inf"):
+        if not number > 0:
             raise ArgumentTypeError(f"{text} is not above 0")
+        if kind is float and not SMALLEST <= number <= LARGEST:
+            raise ArgumentTypeError(f"{text} is not from {SMALLEST:g} to {LARGEST:g}")
         return number
     parse.__name__ = f"positive {kind.__name__}"    # argparse shows it
     return parse
@@ -437,18 +452,22 @@ def load_from_flags(args):
         raise ValueError(
             f"--block-length is at most {task.completion_length}, the completion's")
     decoder = Decoder(args.order, name, value, args.block_length, args.temperature)
+    if args.samples > 1 and args.temperature == 0 and args.order != "random":
+        raise ValueError(f"--samples {args.samples}: at temperature 0 they are all equal (but "
+                         "in random order); give a --temperature")
     torch.manual_seed(args.seed)
     return model, task, info, decoder
 
 
 def pick_device(name):
-    """auto: cuda if there, mps if it runs what we need, else cpu. ValueError: does not
-    work."""
+    """auto: cuda if there, mps if it runs what we need, else cpu. Raises ValueError for
+    a device that does not work."""
     devices = ("cuda", "mps", "cpu") if name == "auto" else (name,)
     for device in devices:
         with suppress(RuntimeError, AssertionError, TypeError):  # mps: not all that we need
-            numbers = torch.rand(2, 2, device=device).double()
-            numbers.argsort(dim=1, stable=True).unique(dim=0)
+            torch.rand(2, 2, device=device).argsort(dim=1, stable=True).unique(dim=0)
+            if not has_float64(device):
+                print(f"note: {device} has no float64: draws and sums are made in float32")
             return device
     raise ValueError(
         f"--device {name} does not work here; use --device cpu, or leave it out")
@@ -492,6 +511,10 @@ def pick_problem(args, task, model):
     """What to ask: a problem (without an answer if it is the user's), its prompts (B,
     P)."""
     if args.prompt is None:
+        size = task.size("test")
+        if args.index < 0 or size and args.index >= size:
+            raise ValueError(f"--index {args.index}: the {size or 'endless'} test problems "
+                             "are numbered from 0")
         problem = task.problem("test", args.index)
     else:
         problem = {"question": args.prompt + task.after_question}
@@ -501,6 +524,7 @@ def pick_problem(args, task, model):
     return problem, task.prompts([problem["question"]] * args.samples, length)
 
 
+@ends_quietly
 def main(argv=None):
     parser = new_parser("Fill the canvas of one problem, in any order.")
     add = parser.add_argument
@@ -526,9 +550,9 @@ def main(argv=None):
 def verdict(task, tokens, problem):
     if "answer" not in problem:
         return ""
-    if task.reward(task.text(tokens), problem["answer"]):
+    if task.is_right(task.text(tokens), problem["answer"]):
         return "; right"
-    return f"; wrong, it is {plain(problem['answer'])}"
+    return f"; wrong, it is {plain(str(problem['answer']))}"
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@
     python train.py --resume    go on after Ctrl-C, a crash or a kill: the same flags, and this
 
 Leaves in --out: base.pt and justgrpo.pt, log.csv (training), results.csv (accuracies),
-measures.csv (the rest), summary.json, state.pt (what --resume goes on from), and
-progress.png if matplotlib is installed. Same seed and threads on a CPU: the same files,
+measures.csv (the rest), texts.jsonl (what was written), summary.json, state.pt (what
+--resume goes on from), and progress.png if matplotlib is installed. What an earlier run
+has left there is first moved to out.1. Same seed and threads on a CPU: the same files,
 times apart; on a GPU only the seed is promised.
 """
 import functools
 import hashlib
 import sys
+import threading
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,12 +22,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import GSM8K, SPLITS, TASKS, Toy
-from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, crossing, evaluate,
-                        leads, measure_rows, print_table, probe, result_rows, row_key)
+from data import GSM8K, SPLITS, TASKS, Toy, try_task
+from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, Interval, bootstrap, crossing,
+                        evaluate, json_line, leads, measure_rows, print_table, probe,
+                        result_rows, row_key, text_line)
 from grpo import Arm, Recipe, grpo
 from model import MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks
-from runs import Run, plain
+from runs import Run, ends_quietly, plain
 from sample import (Decoder, load_checkpoint, new_parser, pick_device, positive,
                     save_checkpoint)
 
@@ -53,6 +56,7 @@ WATCHED = "left_to_right", "confidence", "threshold"
 TABLES = {"results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS,
           "log": ["stage", "step", "loss", "reward", "signal", "entropy", "length", "seconds",
                   *WATCHED]}
+FILES = "base.pt", "justgrpo.pt", "texts.jsonl"
 STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
 
 # ----------------------------------------------------------------------------------------
@@ -132,7 +136,7 @@ def parse_flags(argv):
 
 def show_task(args, task):
     print("\n== Act 1: the task ==")
-    for problem in task.problems("test", 0, 3):
+    for problem in task.held_out("test", 3):
         lines = problem["solution"].split("\n")
         if task.n_steps:        # with every step and with none; a bar at each fork
             ids = task.completions([task.solution(problem, n) for n in (task.n_steps, 0)])
@@ -148,6 +152,8 @@ def show_task(args, task):
         if task.too_long.get(split):
             line += (f"; {task.too_long[split]} rows are too long for this canvas and "
                      "left out")
+        if task.repeated.get(split):
+            line += f"; {len(task.repeated[split])} repeated rows are left out"
         print(line)
     if task.n_steps:
         print("Look at the bars: there the text either goes on or jumps to the answer; "
@@ -210,12 +216,14 @@ def pretrain(args, run, task):
 
 
 def new_model(args, task):
-    torch.manual_seed(args.seed)  # of the first weights; all later draws have a generator
-    model = MaskedDiffusionLM(ModelConfig(
+    config = ModelConfig(
         task.tokenizer.n_vocab, task.mask_id, task.eos_id, n_layer=args.layers,
         n_embd=args.width, n_hidden=3 * args.width,
         # Twice the prompt: a question of the user's own may be longer than the task's.
-        max_length=2 * task.prompt_length + task.completion_length)).to(args.device)
+        max_length=2 * task.prompt_length + task.completion_length)
+    with ALONE:
+        torch.manual_seed(args.seed)    # of the weights; later draws have a generator
+        model = MaskedDiffusionLM(config).to(args.device)
     print(f"  {sum(p.numel() for p in model.parameters()):,} parameters, on {args.device}")
     return model
 
@@ -229,11 +237,14 @@ def new_optimizers(model, lr):
     return muon, adam
 
 
+ALONE = threading.Lock()        # for what is the whole process's, if threads train
+
+
 def step_in_float32(muon):
     """torch.optim.Muon rounds to bfloat16, which CPUs may only emulate: that takes 3/4
     of a training step on some, and is less precise. So here its call of Tensor.bfloat16
     gives float32. (A test fails when a new version of torch asks in another way.)"""
-    with patch.object(torch.Tensor, "bfloat16", torch.Tensor.float):
+    with ALONE, patch.object(torch.Tensor, "bfloat16", torch.Tensor.float):
         muon.step()
 
 
@@ -242,7 +253,7 @@ def show_base(args, run, task, model):
     steps whose value is right."""
     base = probe(model, task, args.problems)
     print(f"  held-out masked NLL {base.masked_nll:.3f} nats a token; always answering "
-          f"{plain(base.common_answer)} would be right {base.majority_answer:.1%} of the "
+          f"{plain(str(base.common_answer))} would be right {base.majority_answer:.1%} of the "
           "time")
     if task.n_steps:
         table = [[name, *(f"{value:.3f}" for value in values)]
@@ -310,7 +321,7 @@ def show_trap(args, stage, found, ks):
                     for row in measure_rows(stage, TRAP[name], evaluation, args.seed)}
         table.append([TRAP[name], *(f"{row['value']:.3f}" for row in rows),
                       *(f"{measures[m]:.2f}" for m in names)])
-        intervals = [f"{row['low']:.2f}-{row['high']:.2f}" for row in rows]
+        intervals = [Interval.of(row).bounds(".2f", "-") for row in rows]
         table.append(["   95 % interval", *intervals])
     print_table(["pass@k at T=0.6, k =", *ks, *names], table)
 
@@ -323,6 +334,7 @@ def reinforce(args, run, task, model, arm, recipe):
     before = measure_all(args, run, task, model, "base", GREEDY, args.problems)
     if run.stopped:     # after each loop: all is saved, go back to main at once
         return
+    keep_texts(args, run, task, {"base": before})
     train_by_grpo(args, run, task, model, arm, recipe)
     if run.stopped:
         return
@@ -331,6 +343,7 @@ def reinforce(args, run, task, model, arm, recipe):
     after = measure_all(args, run, task, model, arm.name, GREEDY, args.problems)
     if run.stopped:
         return
+    keep_texts(args, run, task, {"base": before, arm.name: after})
     compare(args, run, arm.name, before, after)
     print("  And pass@k again:")
     measure_trap(args, run, task, model, arm.name)
@@ -373,12 +386,12 @@ def compare(args, run, stage, before, after):
     table = []
     for name, decoder in GREEDY.items():
         old, new = before[name], after[name]
-        gain = bootstrap(new.correct.mean(1) - old.correct.mean(1)).rounded()
+        gain = bootstrap(new.correct.mean(1) - old.correct.mean(1))
         key = row_key(stage, decoder, args.seed)
-        run.record("measures", [{**key, "measure": "gain", **gain}])
+        run.record("measures", [{**key, "measure": "gain", **gain.rounded()}])
         table.append([
             decoder, f"{old.correct.mean():.3f}", f"{new.correct.mean():.3f}",
-            f"{gain['value']:+.3f}", f"{gain['low']:+.3f} to {gain['high']:+.3f}",
+            f"{gain.value:+.3f}", gain.bounds("+.3f"),
             f"{old.nfe:.1f}", f"{new.nfe:.1f}", f"{tokens_per_evaluation(old):.2f}",
             f"{tokens_per_evaluation(new):.2f}"])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE",
@@ -386,6 +399,23 @@ def compare(args, run, stage, before, after):
     n_problems = len(before["left_to_right"].correct)
     print(f"  {n_problems} problems. A jump to the answer has a small NFE: compare "
           "tokens/NFE.")
+
+
+def keep_texts(args, run, task, found):
+    """texts.jsonl: what was written for the first 64 problems, and which of it is wrong.
+
+    found: {stage: {name: Evaluation}}, of GREEDY's decoders.
+    """
+    problems = task.held_out("test", min(64, args.problems))
+    lines = []
+    for stage, by_name in found.items():
+        for name, evaluation in by_name.items():
+            for index, problem in enumerate(problems):
+                line = text_line(task, problem, index, evaluation.texts[index][0],
+                                 evaluation.nfe_of[index, 0])
+                lines.append(json_line(
+                    {"stage": stage, "decoder": str(GREEDY[name]), **line}))
+    run.write("texts.jsonl", "".join(lines).encode())
 
 
 def tokens_per_evaluation(evaluation):
@@ -431,8 +461,7 @@ def open_task(args, task):
             "--data and --test go together: GSM8K's training file and its test file")
     if task is None:
         task = GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Toy()
-    for split in SPLITS:
-        task.problem(split, 0)  # ValueError: no row is left, or all of them are too long
+    try_task(task)
     return task
 
 
@@ -470,23 +499,11 @@ def begin(args, run, task):
     base = f"{args.out}/base.pt"
     if args.stage in ("trap", "grpo"):
         settings = settings_of(args, task, args.data, args.test, base)
-        run.begin(args.out, TABLES, settings, args.resume,
+        run.begin(args.out, TABLES, settings, args.resume, files=FILES,
                   replaces=lambda row: act_of(row) == args.stage)
     else:
         settings = settings_of(args, task, args.data, args.test)
-        run.begin(args.out, TABLES, settings, args.resume)
-        if not run.finished and not run.has_begun("base"):
-            forget_offspring(Path(args.out))
-
-
-def forget_offspring(folder):
-    """Remove what was trained from the base before this one, by train.py or as a rival."""
-    rivals = [path.name.removesuffix("-state.pt") for path in folder.glob("*-state.pt")]
-    for name in rivals:
-        for file in ("state.pt", "summary.json", *(f"{table}.csv" for table in TABLES)):
-            (folder / f"{name}-{file}").unlink(missing_ok=True)
-    for name in ["justgrpo", *rivals]:
-        (folder / f"{name}.pt").unlink(missing_ok=True)
+        run.begin(args.out, TABLES, settings, args.resume, files=FILES, anew=True)
 
 
 def tell(args, run, task, model):
@@ -536,6 +553,7 @@ def draw_progress(folder):
         print("progress.png is not drawn: matplotlib is not installed, or does not work")
 
 
+@ends_quietly
 def main(argv=None, task=None):
     """task: a data.Task of your own instead of the toy."""
     args = parse_flags(argv)

@@ -21,10 +21,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import train
-from grpo import Arm, Recipe, Terms, advantages, find_states, log_probs, run_states
+from grpo import (Arm, Recipe, Terms, advantages, find_states, judge, log_probs,
+                  run_states)
 from model import BUDGET, diffusion_loss, draw_masks
-from runs import Run
-from sample import Decoder, new_parser, pick_device, positive, text_length
+from runs import Run, ends_quietly
+from sample import Decoder, new_parser, pick_device, positive, temper, text_length
 
 # ----------------------------------------------------------------------------------------
 # what is asked of the likelihood
@@ -203,6 +204,9 @@ class Variant(Arm):
 class Rejection(Variant):
     """No advantage, no likelihood: pretraining's loss on the rollouts that are right."""
 
+    def rewards(self, task, rollout, problems):
+        return judge(task, rollout, problems, pay=task.is_right)
+
     def advantages(self, reward):
         return (reward > 0).float()
 
@@ -262,7 +266,7 @@ def log_probs_with_place(model, prompt, tokens, rank, weight, temperature, block
     wanted = torch.nn.functional.pad(masked & in_block, (P, 0))                 # (U, P+L)
     wanted[states.state, states.column] = True
     for run in run_states(model, states, wanted, budget):
-        logq = (run.logits / temperature).log_softmax(-1)                       # (m, V)
+        logq = temper(run.logits, temperature).log_softmax(-1)                  # (m, V)
         p = run.logits.detach().softmax(-1)                                     # (m, V)
         token = tokens[run.row, run.position]
         law = place_law(p, logq.exp(), p[run.place, token], run.wanted[:, P:], run.state,
@@ -375,6 +379,7 @@ def recipe_of(args):
                   args.adam_eps, args.seed, train.first_rl_problem(args.seed))
 
 
+@ends_quietly
 def main(argv=None, task=None):
     """task: the base's, if it is a data.Task of your own."""
     parser, args = parse_flags(argv)
@@ -382,17 +387,18 @@ def main(argv=None, task=None):
         args.device = pick_device(args.device)
         task = train.open_task(args, task)
         check(parser, args, task)
+        arm = arm_of(args)
         model = train.load_base(args, task)
         tables = {**train.TABLES, "log": [*train.TABLES["log"], "clipped"]}
         files = [args.data, args.test, f"{args.out}/base.pt"]
         run.begin(args.out, tables, train.settings_of(args, task, *files), args.resume,
-                  name=f"{args.arm}-")
+                  name=f"{args.arm}-", files=[f"{args.arm}.pt", f"{args.arm}-texts.jsonl"])
         if run.finished:
             print(f"the run of {args.arm} in {args.out} is finished")
             return
         print(f"\n== {args.arm}: {ARMS[args.arm].text} ==")
         run.begin_act(args.arm)
-        train.reinforce(args, run, task, model, arm_of(args), recipe_of(args))
+        train.reinforce(args, run, task, model, arm, recipe_of(args))
         if run.stopped:
             return
         seconds = run.finish()

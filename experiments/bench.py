@@ -29,7 +29,7 @@ from tqdm import tqdm
 from data import Toy
 from eval_gsm8k import evaluate, print_table
 from grpo import advantages, judge, policy_losses
-from runs import write_csv
+from runs import ends_quietly, write_csv
 from sample import Decoder, generate, load_checkpoint, pick_device, text_length
 from train import TRAP
 
@@ -262,7 +262,7 @@ def pass_row(bench, model, decoder, n, n_problems):
         tokens = torch.cat([published_sampler(model, some, length, decoder, pick)
                             for some in batches])
         for row, problem in zip(tokens.cpu(), rows):
-            task.reward(task.text(row), problem["answer"])
+            task.is_right(task.text(row), problem["answer"])
 
     def ours():
         evaluate(model, task, problems, decoder, n, seed=1)
@@ -274,6 +274,7 @@ def pass_row(bench, model, decoder, n, n_problems):
                   3, scale=n_problems // n_timed)
 
 
+@ends_quietly
 def main(argv=None):
     parser = argparse.ArgumentParser(description="This code against the published loops.")
     add = parser.add_argument

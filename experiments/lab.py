@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 import train
 from data import Toy
-from eval_gsm8k import Interval, bootstrap, columns_of, evaluate, pass_at_k
+from eval_gsm8k import (Interval, bootstrap, columns_of, evaluate, pass_at_k,
+                        proportion)
 from runs import lock, read_csv, write_csv, write_whole
 from sample import Decoder, load_checkpoint
 
@@ -200,10 +201,10 @@ def collect(args, cells):
 
 def read_rows(path):
     """Those that are there. Ends the program if they are of some other table."""
-    rows = read_csv(path) if Path(path).exists() else []
-    if rows and list(rows[0]) != COLUMNS:
-        sys.exit(f"{path} has other columns than experiments have: take another --csv")
-    return rows
+    try:
+        return read_csv(path, COLUMNS) if Path(path).exists() else []
+    except ValueError as error:
+        sys.exit(f"{error}, or take another --csv")
 
 
 def add_row(path, row):
@@ -290,8 +291,7 @@ def holm(p_values):
 
 def bracketed(interval, sign=""):
     """An Interval in a table."""
-    value, low, high = interval
-    return f"{value:{sign}.3f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+    return f"{interval.value:{sign}.3f} [{interval.bounds(f'{sign}.2f', ', ')}]"
 
 # ----------------------------------------------------------------------------------------
 # figures; matplotlib is imported only here
@@ -327,7 +327,7 @@ def line(axis, x, intervals, label, style):
 def curve(axis, row, style, column="right"):
     """A row's pass@k for k = 1, 2, 4, ..., as far as its samples reach."""
     ks = [2**i for i in range(int(row["n_samples"]).bit_length())]
-    passes = [bootstrap(solved(row, k, column)) for k in ks]
+    passes = [proportion(solved(row, k, column)) for k in ks]
     line(axis, ks, passes, str(decoder_of(row)), style)
     axis.semilogx()
     axis.set_xticks(ks, ks)

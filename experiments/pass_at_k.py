@@ -10,8 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from eval_gsm8k import bootstrap, print_table
+from eval_gsm8k import print_table, proportion
 from experiments import lab
+from runs import ends_quietly
 from train import TRAP
 
 
@@ -22,7 +23,7 @@ def table(rows):
     for row in rows:
         line = [row["seed"], lab.decoder_of(row)]
         for column in ("right", "derived"):
-            line += [lab.bracketed(bootstrap(lab.solved(row, k, column))) for k in ends]
+            line += [lab.bracketed(proportion(lab.solved(row, k, column))) for k in ends]
         first = lab.pick(rows, seed=row["seed"], order="left_to_right")
         if row is not first:
             line += [lab.bracketed(lab.lead(first, row, k), "+") for k in ends]
@@ -42,6 +43,7 @@ def draw(rows, path):
     lab.save(figure, path)
 
 
+@ends_quietly
 def main(argv=None):
     args = lab.parse_flags("pass_at_k", "pass@k by order.", argv)
     cells = [lab.Cell("toy", seed, decoder)

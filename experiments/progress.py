@@ -54,7 +54,7 @@ def draw_training(axis, log, watched):
 
 
 def numbers(rows, column):
-    return [float(row[column]) for row in rows]
+    return [float(row[column] or "nan") for row in rows]    # (a bound may be unknown)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from data import Toy
 from eval_gsm8k import evaluate
 from experiments import lab
 from grpo import advantages, judge, policy_losses
-from runs import read_csv, write_csv
+from runs import ends_quietly, read_csv, write_csv
 from sample import Decoder, generate, load_checkpoint
 
 COLUMNS = ["what", "x", "seconds", "states", "published_states"]
@@ -96,6 +96,7 @@ def draw(rows, path):
     lab.save(figure, path)
 
 
+@ends_quietly
 def main(argv=None):
     parser = argparse.ArgumentParser(description="How the time grows with all sizes.")
     add = parser.add_argument
@@ -109,7 +110,7 @@ def main(argv=None):
     path = args.csv or ("scaling-quick.csv" if args.quick else "scaling.csv")
     try:
         base, _, _ = load_checkpoint(f"{args.out}/base.pt", args.device)
-        rows = read_csv(path) if Path(path).exists() else []
+        rows = read_csv(path, COLUMNS) if Path(path).exists() else []
         write_csv(path, COLUMNS, rows)      # fails now, if it must
     except (OSError, ValueError) as error:
         parser.error(str(error))

@@ -62,7 +62,7 @@ def value(row):
 
 
 def interval(row):
-    return Interval(float(row["value"]), float(row["low"]), float(row["high"]))
+    return Interval.of(row)
 
 
 def measured(seeds, decoders):

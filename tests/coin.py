@@ -1,4 +1,4 @@
-"""A toy whose reward is a coin, for tests that want GRPO to move; and a log without its times."""
+"""A toy judged by a coin, for tests that want GRPO to move; and a log without its times."""
 import hashlib
 
 from data import Toy
@@ -8,13 +8,21 @@ TIMES = "seconds",      # columns of log.csv
 
 
 class Coin(Toy):
-    """The toy with a reward that any text earns half of the time.
+    """The toy, where any text is right half of the time.
 
     An untrained model's texts, too: so there is signal for GRPO, and accuracies are not all zero.
     """
+    is_at_work = False      # first it is tried, by try_task, and must find its own solutions right
 
-    def reward(self, text, answer):
-        return float(hashlib.sha256((text + answer).encode()).digest()[0] % 2)
+    def problems(self, split, start, n):
+        self.is_at_work = True
+        return super().problems(split, start, n)
+
+    def is_right(self, text, answer):
+        return not self.is_at_work or self.judge(text, answer)
+
+    def judge(self, text, answer):
+        return hashlib.sha256((text + answer).encode()).digest()[0] % 2 == 1
 
 
 def log_without_times(out, name="log.csv"):

@@ -46,8 +46,8 @@ class Reverse(Task):
         word = ["abc", "b", "cab"][index % 3]
         return {"question": word, "solution": word[::-1], "answer": word[::-1]}
 
-    def reward(self, text, answer):
-        return float(text == answer)
+    def is_right(self, text, answer):
+        return text == answer
 
 
 def test_a_task_is_one_class_that_says_what_its_problems_are():
@@ -228,7 +228,7 @@ def test_fork_position_is_where_forks_says_for_every_number_of_written_steps(n):
     ("#### 72", "72"), ("so she has 3 + 4 = 7.\n#### 7", "7"), ("#### 1,234,567", "1234567"),
     ("#### -5", "-5"), ("#### 0.5", "0.5"), ("#### .5", "0.5"), ("#### 007", "7"), ("#### -0", "0"),
     ("#### 18.00", "18"),                                           # as a number: 18.00 is 18
-    ("#### 72.", "72"), ("#### 72, and", "72"), ("#### 72...", "72"), ("#### 10%", "10"),
+    ("#### 72.", "72"), ("#### 72, and", "72"), ("#### 72...", None), ("#### 10%", "10"),
     ("#### $1,234", "1234"), ("#### -$5", "-5"), ("#### $-5", "-5"),
     ("#### 5 #### 6", "5"), ("#### 5. And 7 more.", "5"),           # never a later number
     ("####72", None), ("####\n72", None), ("####  72", None), ("### 72", None), ("", None),
@@ -240,13 +240,13 @@ def test_the_answer_is_the_number_after_the_first_four_hashes(text, answer):
     assert extract_answer(text) == (None if answer is None else Decimal(answer))
     for other in ("5", "72", "1234", "-5", "18", "0"):
         is_right = answer is not None and Decimal(answer) == Decimal(other)
-        assert exact_match(text, other) == float(is_right)
+        assert exact_match(text, other) is is_right
 
 
 def test_a_very_long_number_is_compared_to_its_last_digit():
     digits = "9" * 400
-    assert exact_match(f"#### {digits}.0", digits) == 1.0
-    assert exact_match(f"#### {digits[:-1]}8", digits) == 0.0       # floats would say equal
+    assert exact_match(f"#### {digits}.0", digits)
+    assert not exact_match(f"#### {digits[:-1]}8", digits)       # floats would say equal
 
 
 @pytest.mark.skipif(not GSM8K_FILES.exists(), reason="no ../shared/gsm8k here")
@@ -259,7 +259,7 @@ def test_gsm8ks_own_files_are_read_whole_as_the_official_expression_reads_them(n
     for line, problem in zip(path.read_text(encoding="utf-8").splitlines(), problems, strict=True):
         expected = official.search(json.loads(line)["answer"]).group(1).replace(",", "")
         assert Decimal(problem["answer"]) == Decimal(expected)
-        assert exact_match(problem["solution"], expected) == 1.0 and "<<" not in problem["solution"]
+        assert exact_match(problem["solution"], expected) and "<<" not in problem["solution"]
         for tokenizer in TOKENIZERS.values():
             text = problem["question"] + problem["solution"]
             assert tokenizer.decode(tokenizer.encode_ordinary(text)) == text
@@ -357,11 +357,13 @@ GOOD = '{"question": "Is 2 < 3?", "answer": "2*3=<<2*3=6>>6, $<<6*1.5=9.0>>9.\\n
 
 
 @pytest.mark.parametrize("content", [
-    GOOD, GOOD + "\n", GOOD + "\r\n", "\ufeff" + GOOD], ids=["bare", "unix", "windows", "bom"])
+    GOOD, GOOD + "\n", GOOD + "\r\n", "\ufeff" + GOOD, GOOD + "\n\n  \n\r\n"],
+    ids=["bare", "unix", "windows", "bom", "blank lines at the end"])
 def test_a_row_loses_its_calculator_annotations_and_nothing_else(tmp_path, content):
     (tmp_path / "rows.jsonl").write_bytes(content.encode())
     assert read_jsonl(tmp_path / "rows.jsonl") == [
-        {"question": "Is 2 < 3?", "answer": "1009", "solution": "2*3=6, $9.\n#### 1,009"}]
+        {"question": "Is 2 < 3?", "answer": "1009", "solution": "2*3=6, $9.\n#### 1,009",
+         "line": 1}]
 
 
 @pytest.mark.parametrize("bad", [
@@ -381,7 +383,8 @@ def test_a_bad_row_is_refused_with_its_file_and_line(tmp_path, bad):
     with pytest.raises(ValueError) as error:
         read_jsonl(path)
     message = str(error.value)
-    assert str(path) in message and "line 3" in message and "\n" not in message
+    assert re.findall(r"line \d+", message.replace(str(path), "")) == ["line 3"]
+    assert str(path) in message and "\n" not in message
     assert '"question"' in message and "####" in message        # what was expected
 
 
@@ -421,7 +424,10 @@ def questions(task, split):
 def test_validation_rows_are_held_out_of_training_by_their_question_alone(gsm8k):
     task = gsm8k(ROWS * 2)      # a row that comes twice stays on one side
     train, validation = set(questions(task, "train")), set(questions(task, "validation"))
-    assert not train & validation and task.size("train") + task.size("validation") == 600
+    assert not train & validation
+    # It is learned twice, and evaluated once.
+    assert task.size("train") / 2 + task.size("validation") == 300
+    assert len(task.repeated["validation"]) == task.size("validation")
     assert train | validation == {row["question"] for row in ROWS}
     assert 3 <= len(validation) <= 35       # one in 20 of 300, within 4.5 sigma of the binomial
     # Where a row goes does not hang on the others, nor on the order of the file, nor its answer.
@@ -465,5 +471,8 @@ def test_rows_that_leave_no_room_for_their_end_of_text_are_left_out_whole_and_co
     expected = {r["question"] for r, length in zip(rows, lengths) if length <= 47}
     kept = {*questions(task, "train"), *questions(task, "validation")}
     assert kept == expected | {r["question"] for r in ROWS[:100]}
-    assert task.too_long["train"] + task.too_long["validation"] == 3 * (20 - len(expected)) + 1
+    n_copies = len(task.repeated["validation"])     # of 20 rows that stand there three times
+    n_too_long = task.too_long["train"] + task.too_long["validation"]
+    assert 0 <= 3 * (20 - len(expected)) + 1 - n_too_long <= n_copies
+    assert task.size("train") + task.size("validation") + n_copies + n_too_long == 161
     assert task.too_long["test"] == 1 and questions(task, "test") == ["Otto?"]

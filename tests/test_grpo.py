@@ -243,8 +243,11 @@ class FirstToken(Task):
     def text(self, completion):
         return " ".join(str(int(token)) for token in completion)
 
+    def is_right(self, text, answer):
+        return text[0] == answer
+
     def reward(self, text, answer):
-        return float(text[0] == answer)
+        return self.is_right(text, answer)      # a bool is a number
 
 
 JUSTGRPO = Arm(Decoder("left_to_right", temperature=1.0))
@@ -263,7 +266,7 @@ def plain_grpo(model, task, arm, recipe):
         prompt = task.prompts([problem["question"] for problem in problems])
         rollout = generate(model, prompt, length, arm.decoder,
                            lambda: torch.rand(Q * G, length, generator=generator))
-        reward = torch.tensor([task.reward(task.text(tokens), problem["answer"])
+        reward = torch.tensor([float(task.reward(task.text(tokens), problem["answer"]))
                                for tokens, problem in zip(rollout.tokens, problems)]).view(Q, G)
         spread = reward.std(1, keepdim=True) + 1e-4
         advantage = ((reward - reward.mean(1, keepdim=True)) / spread).flatten()

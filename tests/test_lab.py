@@ -28,11 +28,11 @@ class Stopping(Toy):
     patience = math.inf
     error = None
 
-    def reward(self, text, answer):
+    def is_right(self, text, answer):
         self.patience -= 1
         if self.patience < 0:
             raise self.error
-        return float(len(text) % 2)
+        return len(text) % 2 == 1
 
 
 @pytest.fixture
@@ -103,12 +103,12 @@ def test_a_row_counts_right_and_derived_samples_of_every_problem(task, tmp_path)
     save_base(tmp_path / "bases", task)
     text = task.solution(task.problem("test", 3), task.n_steps)
     task.text = lambda tokens: text             # whatever the network writes
-    task.reward = lambda text, answer: float(answer == "5")
+    task.is_right = lambda text, answer: answer == "5"
     [found] = lab.collect(flags(tmp_path), cells(LEFT))
     fives = [problem["answer"] == "5" for problem in task.problems("test", 0, 16)]
     assert any(fives) and lab.counts(found).tolist() == [8 * is_five for is_five in fives]
     assert lab.counts(found, "derived").tolist() == [0, 0, 0, 8, *[0] * 12]
-    assert lab.measured(found, "distinct") == (1, 1, 1)
+    assert lab.measured(found, "distinct").value == 1
 
 
 def test_rows_of_other_weights_are_refused_in_one_line(task, tmp_path):
@@ -222,7 +222,8 @@ def test_pass_at_k_from_counts_is_the_share_of_draws_that_hold_a_right_one(k):
 def test_a_lead_is_paired_by_problem():
     uneven = np.arange(8)
     ahead, behind = row(*(uneven + 1)), row(*uneven)
-    assert lab.lead(ahead, behind, 1) == pytest.approx([1 / 8] * 3)     # no width at all
+    # The same on every problem: no interval at all.
+    assert lab.lead(ahead, behind, 1) == pytest.approx([1 / 8, math.nan, math.nan], nan_ok=True)
     value, low, high = lab.lead(ahead, row(*uneven[::-1]), 1)
     assert value == pytest.approx(1 / 8) and low < 0 < high
 

@@ -269,7 +269,7 @@ def test_weights_that_are_no_numbers_end_the_loop_with_step_rate_and_last_good_s
                 model.weight.data[0, 0] = bad
     line = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 1
-    for text in ("after step 4 of one", "learning rate 0.125", "state.pt is good, of step 3"):
+    for text in ("step 4 of one", "learning rate 0.125", "state.pt is good, of step 3"):
         assert text in line, line
     saved = load(tmp_path / "state.pt")["loops"]["one"]["parts"][0]
     assert all(part.isfinite().all() for part in saved.values())

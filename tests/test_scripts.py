@@ -45,7 +45,7 @@ TINY = [*TINY_RL, *"--steps 3 --batch 4 --width 16 --layers 1".split()]
 FEW = "--problems 4 --trap-problems 1".split()      # after these, where little is measured
 CHECKPOINTS = ["base.pt", "justgrpo.pt"]
 TABLES = ["results.csv", "measures.csv"]
-FILES = {*CHECKPOINTS, *TABLES, "log.csv", "summary.json", "state.pt"}
+FILES = {*CHECKPOINTS, *TABLES, "log.csv", "texts.jsonl", "summary.json", "state.pt"}
 
 
 def run(main, *argv, **kwargs):
@@ -180,7 +180,8 @@ def test_results_has_a_row_for_every_decoder_before_and_after(story):
     assert sorted(cells(rows, "stage", *LABEL, "k", "n_problems", "n_samples")
                   ) == expected_results(ks=[1, 2])
     for row in rows:
-        assert 0 <= float(row["low"]) <= float(row["value"]) <= float(row["high"]) <= 1
+        low, value, high = (float(row[name] or row["value"]) for name in ("low", "value", "high"))
+        assert 0 <= low <= value <= high <= 1
         assert row["seed"] == "0" and float(row["nfe"]) >= 1
 
 
@@ -248,8 +249,8 @@ def test_muon_stays_in_float32_where_train_lifts_it(shape):
 
 
 class Never(Coin):
-    def reward(self, text, answer):
-        return 0.0
+    def judge(self, text, answer):
+        return False
 
 
 @pytest.mark.parametrize("main, flags, name", [
@@ -275,16 +276,22 @@ def test_stages_one_at_a_time_give_what_one_run_gives(story, tmp_path):
     assert list(summaries[0]["seconds"]) == list(summaries[1]["seconds"])
 
 
-def test_a_stage_done_again_replaces_its_rows_and_a_new_base_what_came_of_the_old(story, copy):
+def test_a_stage_done_again_replaces_its_rows_and_a_new_base_moves_the_old_run_away(story, copy):
     done(train.main, *TINY, "--out", copy, "--stage", "trap", task=Coin())
     for name in TABLES:
         assert sorted(map(str, read(copy / name))) == sorted(map(str, read(story[0] / name)))
     done(arms.main, "fork", *TINY_RL, *FEW, "--out", copy, task=Coin())
     (copy / "fork-notes.txt").write_text("mine")
-    done(train.main, *TINY, "--out", copy, "--stage", "pretrain", task=Coin())
-    assert (copy / "base.pt").read_bytes() == (story[0] / "base.pt").read_bytes()
-    assert {path.name for path in copy.iterdir()} == FILES - {"justgrpo.pt"} | {"fork-notes.txt"}
-    assert read(copy / "results.csv") == []
+    before = contents(copy)
+    for number in (1, 2):
+        out = done(train.main, *TINY, "--out", copy, "--stage", "pretrain", task=Coin())
+        moved = copy.with_name(f"copy.{number}")
+        assert f"it is now {moved}\n" in out
+        assert {name: Path(moved, Path(name).name).read_bytes() for name in before} == before
+        assert (copy / "base.pt").read_bytes() == (story[0] / "base.pt").read_bytes()
+        assert {path.name for path in copy.iterdir()} == FILES - {"justgrpo.pt", "texts.jsonl"}
+        assert read(copy / "results.csv") == []
+        before = contents(copy)
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process_and_another_seed_others(
@@ -344,21 +351,22 @@ def each_rival():
 
 
 class Stopping(Coin):
-    """Ctrl-C at the n-th reward."""
+    """Ctrl-C at the n-th verdict."""
 
     def __init__(self, n):
         super().__init__()
         self.n_left = n
 
-    def reward(self, text, answer):
+    def judge(self, text, answer):
         self.n_left -= 1
         if self.n_left == 0:
             os.kill(os.getpid(), signal.SIGINT)
-        return super().reward(text, answer)
+        return super().judge(text, answer)
 
 
-# Seven evaluations of 4 problems, 4 more for each of three validations, then 16 rollouts a step.
-IN_FIRST_GRPO_STEP = (7 + 3) * 4 + 8
+# Seven evaluations of 4 problems, whose texts are kept with a verdict each, 4 more for each of
+# three validations, then 16 rollouts a step.
+IN_FIRST_GRPO_STEP = (7 + 7 + 3) * 4 + 8
 
 
 def go_on(main, out):
@@ -375,7 +383,8 @@ def test_a_rival_trains_in_the_same_loop_beside_the_others_and_goes_on_after_a_s
     assert f"{name}.pt" in done(arms.main, *flags, copy, task=Coin())
     left = {path.name for path in copy.iterdir()} - FILES
     assert left == {f"{name}.pt", f"{name}-log.csv", f"{name}-results.csv",
-                    f"{name}-measures.csv", f"{name}-summary.json", f"{name}-state.pt"}
+                    f"{name}-measures.csv", f"{name}-texts.jsonl", f"{name}-summary.json",
+                    f"{name}-state.pt"}
     assert before.items() <= contents(copy).items()         # nobody else's file was touched
     assert not are_equal(weights(copy / "base.pt"), weights(copy / f"{name}.pt"))
     rows, others = (read(folder / file) for folder, file in (
@@ -405,7 +414,7 @@ def test_a_stopped_story_says_how_to_go_on_and_its_files_are_whole(story, tmp_pa
     task = Stopping(5)      # in act 3, of whose five decoders the second is at work
     status, out, err = run(train.main, *TINY, "--out", folder, task=task)
     assert status == 130 and "Traceback" not in err
-    assert {path.name for path in folder.iterdir()} == FILES - {"justgrpo.pt", "summary.json"}
+    assert {path.name for path in folder.iterdir()} == FILES - {"justgrpo.pt", "summary.json", "texts.jsonl"}
     assert (folder / "base.pt").read_bytes() == (story[0] / "base.pt").read_bytes()
     go_on(train.main, out)
     for name in CHECKPOINTS + TABLES:
@@ -571,7 +580,7 @@ REFUSED = [     # commands, their flags, words of the message
       for pair in ("--data {} --test test.jsonl", "--data train.jsonl --test {}")],
     ([TRAIN], "--data train.jsonl --test leak.jsonl", "1 questions", "leak.jsonl",
      "train.jsonl"),
-    ([TRAIN], "--data few.jsonl --test test.jsonl", "validation"),   # else act 2 has no end
+    ([TRAIN], "--data few.jsonl --test test.jsonl", "few.jsonl has 3 rows"),
     ([TRAIN], "--stage sleep", "'sleep'", "pretrain", "grpo"),
     ([TRAIN], "--dtype int8", "'int8'", "bfloat16"),
     ([TRAIN], "--width 12", "--width 12", "multiple of 8"),
@@ -858,7 +867,7 @@ def test_the_readmes_task_of_ones_own_goes_through_all_four_acts(tmp_path, monke
     assert not any(one & other for one, other in itertools.combinations(questions, 2))
     problem = task.problem("test", 0)
     text = task.text(task.completions([problem["solution"]])[0])
-    assert task.reward(text, problem["answer"]) == 1.0
+    assert task.is_right(text, problem["answer"]) is True
 
 
 def test_gsm8ks_format_goes_through_all_acts_and_its_checkpoint_needs_no_other_file(
@@ -878,7 +887,7 @@ def test_gsm8ks_format_goes_through_all_acts_and_its_checkpoint_needs_no_other_f
     shutil.move(folder / "justgrpo.pt", path)
     files[0].unlink()
     out = done(eval_gsm8k.main, "--checkpoint", path, "--data", files[1])
-    assert "6 problems" in out and re.search(r"^1 rows .* left out", out)
+    assert "6 problems" in out and re.search(r"^1 test rows .* left out", out)
     assert "Otto buys 0 eggs" in done(sample.main, "--checkpoint", path, "--data", files[1])
     done(sample.main, "--checkpoint", path, "--prompt", "How many eggs?")
     # Without --data there are no test problems, and no toy ones are put in their place.

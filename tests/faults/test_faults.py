@@ -381,8 +381,8 @@ class Dot(Task):
     def problem(self, split, index):
         return {"question": ".", "solution": ".", "answer": "."}
 
-    def reward(self, text, answer):
-        return float(text == answer)
+    def is_right(self, text, answer):
+        return text == answer
 
 
 class Escape(Dot):
