@@ -296,6 +296,228 @@ def without_copies(rows):
     return list(first.values()), lines
 
 # ----------------------------------------------------------------------------------------
+# the toy
+
+NAMES = ["Bob", "Ann", "Tom", "Sue", "Max", "Eva", "Sam", "Kim"]
+LARGEST = 12
+# verb: (sign, operands). "swaps all" is there against guessing: sums alone are linear,
+# and soon done in the head.
+VERBS = {"gets": ("+", range(1, 7)), "gives": ("-", range(1, 7)),
+         "times": ("*", range(2, 4)), "swaps": ("~", ["all"])}
+
+
+def operate(sign, value, operand):
+    if sign == "+":
+        return value + operand
+    if sign == "-":
+        return value - operand
+    if sign == "*":
+        return value * operand
+    return LARGEST - value
+
+
+class Toy(Task):
+    name = "toy"
+
+    def __init__(self, direct=0.65, skip=0.12, n_steps=6):
+        if n_steps > 1000:      # a forged checkpoint could ask for a list of any size
+            raise ValueError(f"n_steps is {n_steps}; it is at most 1000")
+        self.n_steps = n_steps
+        # How often a solution jumps to its answer: at once, and at each later fork.
+        self.jumps = [direct] + [skip] * (n_steps - 1)
+        self.settings = {"direct": direct, "skip": skip, "n_steps": n_steps}
+        # Bob, has, 8, of 12, (verb, operand) a step, How many?
+        self.prompt_length = 5 + 2 * n_steps
+        # 8, (signed operand, ->, value) a step, ####, answer, end-of-text
+        self.completion_length = 4 + 3 * n_steps
+        words = [*NAMES, " has", f" of {LARGEST}", " all", ". How many?", " ->", " ####"]
+        words += [f", {verb}" for verb in VERBS]
+        words += [f" {number}" for number in range(LARGEST + 1)]
+        words += [f" {sign}{operand}" for sign, operands in VERBS.values()
+                  for operand in operands]
+        # Whole words and numbers, longest first, never half of a longer one; else one
+        # character.
+        known = "|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))
+        pattern = rf"(?:{known})(?!\w)|[\s\S]"
+        self.tokenizer = make_tokenizer([word.encode() for word in words], pattern)
+        token = self.tokenizer.encode_single_token
+        self.arrow_id = token(" ->")
+        self.hash_id = token(" ####")
+        self.number_ids = torch.tensor([token(f" {n}") for n in range(LARGEST + 1)])
+
+    def problem(self, split, index):
+        """See Task; and `steps`, the text of each: " 8", " -5 -> 3", " +1 -> 4", ..."""
+        if self.rows:
+            return super().problem(split, index)
+        # A tenth of all stories is for testing, a tenth for validation.
+        buckets = {"test": [0], "validation": [1], "train": range(2, 10)}[split]
+        rng = random.Random(f"{split} {index}")
+        bucket = None
+        while bucket not in buckets:        # a story's hash is its split: none is in two
+            name, start, story, steps, value = self.draw_story(rng)
+            bucket = zlib.crc32(f"{start} {story}".encode()) % 10
+        n_written = self.n_steps
+        for n, jump in enumerate(self.jumps):
+            if rng.random() < jump:
+                n_written = n
+                break
+        question = f"{name} has {start} of {LARGEST}, {', '.join(story)}. How many?"
+        problem = {"question": question, "answer": str(value), "steps": steps}
+        problem["solution"] = self.solution(problem, n_written)
+        return problem
+
+    def draw_story(self, rng):
+        """n_steps operations, each of which keeps 0 <= value <= LARGEST."""
+        name = rng.choice(NAMES)
+        start = value = rng.randint(1, LARGEST)
+        story, steps = [], [f" {start}"]
+        for _ in range(self.n_steps):
+            fits = {}
+            for verb, (sign, operands) in VERBS.items():
+                fits[verb] = [n for n in operands
+                              if 0 <= operate(sign, value, n) <= LARGEST]
+                if sign == "*" and value == 0:      # three times nothing is no news
+                    fits[verb] = []
+            verb = rng.choice([verb for verb in fits if fits[verb]])
+            operand = rng.choice(fits[verb])
+            sign = VERBS[verb][0]
+            value = operate(sign, value, operand)
+            story.append(f"{verb} {operand}")
+            steps.append(f" {sign}{operand} -> {value}")
+        return name, start, story, steps, value
+
+    def solution(self, problem, n):
+        written = problem["steps"][:n + 1] if n else []
+        return "".join(written) + f" #### {problem['answer']}"
+
+    def fork_position(self, n):
+        return 3 * n + 1 if n else 0    # after the start value and n times sign, ->, value
+
+    def true_go_on(self):
+        return [1 - jump for jump in self.jumps]
+
+    def goes_on(self, p):
+        return 1 - p[:, self.hash_id]
+
+    def forks(self, completion):
+        """Position 0 and every position right after a written value, up to and
+        including the first ####, while steps are left to write."""
+        is_number = torch.isin(completion, self.number_ids.to(completion.device))
+        forks = torch.zeros_like(is_number)
+        forks[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
+        n_written = forks.cumsum(1)
+        forks[:, 0] = True      # after n_written: no step stands before it
+        ends = (completion == self.hash_id) | (completion == self.eos_id)
+        none_before = ends.cumsum(1) <= ends.long()
+        return forks & none_before & (n_written < self.n_steps)
+
+    def is_well_formed(self, text):
+        return bool(re.fullmatch(r"( \d+( ([-+*]\d|~all) -> \d+)+)? #### \d+", text))
+
+# ----------------------------------------------------------------------------------------
+# GSM8K, from its files
+
+
+def read_jsonl(path):
+    """GSM8K's file format, one {"question", "answer"} a line -> problems.
+
+    The calculator annotations <<48/2=24>> are removed: nothing here runs a calculator.
+    No row is left out: ValueError names the line that can't be read, or has more than
+    64 kB.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file")
+    if path.exists() and path.stat().st_size >= 2**26:
+        raise ValueError(f"{path} has 64 MB or more")
+    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    while lines and not lines[-1].strip():      # at the end; elsewhere something is missing
+        lines.pop()
+    if not lines:
+        raise ValueError(f"{path} is empty: {WANTED}, one a line")
+    problems = []
+    for number, line in enumerate(lines, 1):
+        try:
+            problems.append({**parse_row(line), "line": number})
+        except (ValueError, RecursionError) as error:
+            found = getattr(error, "msg", error)    # JSON's own says "line 1", always
+            raise ValueError(f"{path}, line {number}: {WANTED}, got: {found}") from None
+    return problems
+
+
+WANTED = 'expected {"question": "...", "answer": "... #### 42"}'
+
+
+def parse_row(line):
+    """One line -> question, solution and answer. Raises ValueError, RecursionError."""
+    if len(line) > 2**16:
+        raise ValueError(f"a line of {len(line)} bytes")
+    if not line.strip():
+        raise ValueError("an empty line")
+    row = json.loads(line.decode("utf-8"))
+    for name in ("question", "answer"):
+        if not isinstance(row, dict) or not isinstance(row.get(name), str):
+            raise ValueError(f"no {name} that is a text")
+    question, solution = row["question"], re.sub(r"<<[^<>]*>>", "", row["answer"])
+    (question + solution).encode("utf-8")       # JSON can hold what is no text
+    if not question:
+        raise ValueError("an empty question")
+    _, mark, gold = solution.partition("#### ")
+    gold = gold.rstrip()
+    if not mark:
+        raise ValueError('no "#### " before an answer')
+    if not PLAIN.fullmatch(gold):
+        raise ValueError(f"the answer {short(gold)}, which is not one plain number")
+    answer = str(Decimal(gold.replace(",", "")))
+    return {"question": question, "solution": solution, "answer": answer}
+
+
+class GSM8K(Task):
+    """From local files; vocabulary: of train_bpe, in tiktoken's file format."""
+    name = "gsm8k"
+    after_question = "\n"
+    rows = {"test": []}     # there are problems only if there are files
+
+    def __init__(self, vocabulary, prompt_length, completion_length):
+        self.settings = {"vocabulary": vocabulary, "prompt_length": prompt_length,
+                         "completion_length": completion_length}
+        pieces = [base64.b64decode(line.split()[0]) for line in vocabulary.splitlines()]
+        self.tokenizer = make_tokenizer(pieces, GSM8K_PATTERN)
+        self.prompt_length = prompt_length
+        self.completion_length = completion_length
+
+    @classmethod
+    def from_files(cls, train, test, n_merges, prompt_length, completion_length):
+        """One training row in 20, by hash, is held out; the others make the vocabulary.
+
+        Raises ValueError if a test question is among the training rows, or if these are
+        too few.
+        """
+        rows = read_jsonl(train)
+        splits = {"train": [], "validation": [], "test": read_jsonl(test)}
+        shared = {r["question"] for r in rows} & {r["question"] for r in splits["test"]}
+        if shared:
+            raise ValueError(
+                f"{len(shared)} questions of {test} are in {train} too: no fair test")
+        # A fixed shuffle, by another hash than the split's.
+        rows.sort(key=lambda row: zlib.crc32(row["question"].encode()))
+        for row in rows:
+            is_held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
+            splits["validation" if is_held_out else "train"].append(row)
+        if not splits["train"] or not splits["validation"]:
+            raise ValueError(f"{train} has {len(rows)} rows, too few to hold one in twenty "
+                             "out: with 100 or more it would do")
+        text = "\n".join(row["question"] + "\n" + row["solution"]
+                         for row in splits["train"])
+        pieces = train_bpe(text, n_merges)
+        # tiktoken's file format: base64(piece) rank
+        lines = [f"{base64.b64encode(piece).decode()} {rank}"
+                 for rank, piece in enumerate(pieces, 256)]
+        task = cls("\n".join(lines), prompt_length, completion_length)
+        task.use_rows(splits)
+        return task
+
+# ----------------------------------------------------------------------------------------
 # a task is tried before any work: what is found out later costs minutes of pretraining
 
 
@@ -443,232 +665,6 @@ def is_finite(value):
         return not isinstance(value, str) and math.isfinite(value)
     except Exception:       # no number, or several
         return False
-
-# ----------------------------------------------------------------------------------------
-# the toy
-
-NAMES = ["Bob", "Ann", "Tom", "Sue", "Max", "Eva", "Sam", "Kim"]
-LARGEST = 12
-# verb: (sign, operands). "swaps all" is there against guessing: sums alone are linear,
-# and soon done in the head.
-VERBS = {"gets": ("+", range(1, 7)), "gives": ("-", range(1, 7)),
-         "times": ("*", range(2, 4)), "swaps": ("~", ["all"])}
-
-
-def operate(sign, value, operand):
-    if sign == "+":
-        return value + operand
-    if sign == "-":
-        return value - operand
-    if sign == "*":
-        return value * operand
-    return LARGEST - value
-
-
-class Toy(Task):
-    name = "toy"
-
-    def __init__(self, direct=0.65, skip=0.12, n_steps=6):
-        if n_steps > 1000:      # a forged checkpoint could ask for a list of any size
-            raise ValueError(f"n_steps is {n_steps}; it is at most 1000")
-        self.n_steps = n_steps
-        # How often a solution jumps to its answer: at once, and at each later fork.
-        self.jumps = [direct] + [skip] * (n_steps - 1)
-        self.settings = {"direct": direct, "skip": skip, "n_steps": n_steps}
-        # Bob, has, 8, of 12, (verb, operand) a step, How many?
-        self.prompt_length = 5 + 2 * n_steps
-        # 8, (signed operand, ->, value) a step, ####, answer, end-of-text
-        self.completion_length = 4 + 3 * n_steps
-        words = [*NAMES, " has", f" of {LARGEST}", " all", ". How many?", " ->", " ####"]
-        words += [f", {verb}" for verb in VERBS]
-        words += [f" {number}" for number in range(LARGEST + 1)]
-        words += [f" {sign}{operand}" for sign, operands in VERBS.values()
-                  for operand in operands]
-        # Whole words and numbers, longest first, never half of a longer one; else one
-        # character.
-        known = "|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))
-        pattern = rf"(?:{known})(?!\w)|[\s\S]"
-        self.tokenizer = make_tokenizer([word.encode() for word in words], pattern)
-        token = self.tokenizer.encode_single_token
-        self.arrow_id = token(" ->")
-        self.hash_id = token(" ####")
-        self.number_ids = torch.tensor([token(f" {n}") for n in range(LARGEST + 1)])
-
-    def problem(self, split, index):
-        """See Task; and `steps`, the text of each: " 8", " -5 -> 3", " +1 -> 4", ..."""
-        if self.rows:
-            return super().problem(split, index)
-        # A tenth of all stories is for testing, a tenth for validation.
-        buckets = {"test": [0], "validation": [1], "train": range(2, 10)}[split]
-        rng = random.Random(f"{split} {index}")
-        bucket = None
-        while bucket not in buckets:        # a story's hash is its split: none is in two
-            name, start, story, steps, value = self.draw_story(rng)
-            bucket = zlib.crc32(f"{start} {story}".encode()) % 10
-        n_written = self.n_steps
-        for n, jump in enumerate(self.jumps):
-            if rng.random() < jump:
-                n_written = n
-                break
-        question = f"{name} has {start} of {LARGEST}, {', '.join(story)}. How many?"
-        problem = {"question": question, "answer": str(value), "steps": steps}
-        problem["solution"] = self.solution(problem, n_written)
-        return problem
-
-    def draw_story(self, rng):
-        """n_steps operations, each of which keeps 0 <= value <= LARGEST."""
-        name = rng.choice(NAMES)
-        start = value = rng.randint(1, LARGEST)
-        story, steps = [], [f" {start}"]
-        for _ in range(self.n_steps):
-            fits = {}
-            for verb, (sign, operands) in VERBS.items():
-                fits[verb] = [n for n in operands
-                              if 0 <= operate(sign, value, n) <= LARGEST]
-                if sign == "*" and value == 0:      # three times nothing is no news
-                    fits[verb] = []
-            verb = rng.choice([verb for verb in fits if fits[verb]])
-            operand = rng.choice(fits[verb])
-            sign = VERBS[verb][0]
-            value = operate(sign, value, operand)
-            story.append(f"{verb} {operand}")
-            steps.append(f" {sign}{operand} -> {value}")
-        return name, start, story, steps, value
-
-    def solution(self, problem, n):
-        written = problem["steps"][:n + 1] if n else []
-        return "".join(written) + f" #### {problem['answer']}"
-
-    def fork_position(self, n):
-        return 3 * n + 1 if n else 0    # after the start value and n times sign, ->, value
-
-    def true_go_on(self):
-        return [1 - jump for jump in self.jumps]
-
-    def goes_on(self, p):
-        return 1 - p[:, self.hash_id]
-
-    def forks(self, completion):
-        """Position 0 and every position right after a written value, up to and
-        including the first ####, while steps are left to write."""
-        is_number = torch.isin(completion, self.number_ids.to(completion.device))
-        forks = torch.zeros_like(is_number)
-        forks[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
-        n_written = forks.cumsum(1)
-        forks[:, 0] = True      # after n_written: no step stands before it
-        ends = (completion == self.hash_id) | (completion == self.eos_id)
-        none_before = ends.cumsum(1) <= ends.long()
-        return forks & none_before & (n_written < self.n_steps)
-
-    def is_well_formed(self, text):
-        return bool(re.fullmatch(r"( \d+( ([-+*]\d|~all) -> \d+)+)? #### \d+", text))
-
-# ----------------------------------------------------------------------------------------
-# GSM8K, from its files
-
-
-def read_jsonl(path):
-    """GSM8K's file format, one {"question", "answer"} a line -> problems.
-
-    The calculator annotations <<48/2=24>> are removed: nothing here runs a calculator.
-    No row is left out: ValueError names the line that can't be read, or has more than
-    64 kB.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no file")
-    if path.exists() and path.stat().st_size >= 2**26:
-        raise ValueError(f"{path} has 64 MB or more")
-    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    while lines and not lines[-1].strip():      # at the end; elsewhere something is missing
-        lines.pop()
-    if not lines:
-        raise ValueError(f"{path} is empty: {WANTED}, one a line")
-    problems = []
-    for number, line in enumerate(lines, 1):
-        try:
-            problems.append({**parse_row(line), "line": number})
-        except json.JSONDecodeError as error:   # which says "line 1" whatever the line
-            found = f"{error.msg} at character {error.pos + 1}"
-        except (ValueError, TypeError, RecursionError) as error:
-            found = str(error)
-        else:
-            continue
-        raise ValueError(f"{path}, line {number}: {WANTED}, got: {found}")
-    return problems
-
-
-WANTED = 'expected {"question": "...", "answer": "... #### 42"}'
-
-
-def parse_row(line):
-    """One line -> question, solution and answer. Raises ValueError, TypeError."""
-    if len(line) > 2**16:
-        raise ValueError(f"a line of {len(line)} bytes")
-    if not line.strip():
-        raise ValueError("an empty line")
-    row = json.loads(line.decode("utf-8"))
-    for name in ("question", "answer"):
-        if not isinstance(row, dict) or not isinstance(row.get(name), str):
-            raise ValueError(f"no {name} that is a text")
-    question, solution = row["question"], re.sub(r"<<[^<>]*>>", "", row["answer"])
-    (question + solution).encode("utf-8")       # JSON can hold what is no text
-    if not question:
-        raise ValueError("an empty question")
-    _, mark, gold = solution.partition("#### ")
-    gold = gold.rstrip()
-    if not mark:
-        raise ValueError('no "#### " before an answer')
-    if not PLAIN.fullmatch(gold):
-        raise ValueError(f"the answer {short(gold)}, which is not one plain number")
-    answer = str(Decimal(gold.replace(",", "")))
-    return {"question": question, "solution": solution, "answer": answer}
-
-
-class GSM8K(Task):
-    """From local files; vocabulary: of train_bpe, in tiktoken's file format."""
-    name = "gsm8k"
-    after_question = "\n"
-    rows = {"test": []}     # there are problems only if there are files
-
-    def __init__(self, vocabulary, prompt_length, completion_length):
-        self.settings = {"vocabulary": vocabulary, "prompt_length": prompt_length,
-                         "completion_length": completion_length}
-        pieces = [base64.b64decode(line.split()[0]) for line in vocabulary.splitlines()]
-        self.tokenizer = make_tokenizer(pieces, GSM8K_PATTERN)
-        self.prompt_length = prompt_length
-        self.completion_length = completion_length
-
-    @classmethod
-    def from_files(cls, train, test, n_merges, prompt_length, completion_length):
-        """One training row in 20, by hash, is held out; the others make the vocabulary.
-
-        Raises ValueError if a test question is among the training rows, or if these are
-        too few.
-        """
-        rows = read_jsonl(train)
-        splits = {"train": [], "validation": [], "test": read_jsonl(test)}
-        shared = {r["question"] for r in rows} & {r["question"] for r in splits["test"]}
-        if shared:
-            raise ValueError(
-                f"{len(shared)} questions of {test} are in {train} too: no fair test")
-        # A fixed shuffle, by another hash than the split's.
-        rows.sort(key=lambda row: zlib.crc32(row["question"].encode()))
-        for row in rows:
-            is_held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
-            splits["validation" if is_held_out else "train"].append(row)
-        if not splits["train"] or not splits["validation"]:
-            raise ValueError(f"{train} has {len(rows)} rows, too few to hold one in twenty "
-                             "out: with 100 or more it would do")
-        text = "\n".join(row["question"] + "\n" + row["solution"]
-                         for row in splits["train"])
-        pieces = train_bpe(text, n_merges)
-        # tiktoken's file format: base64(piece) rank
-        lines = [f"{base64.b64encode(piece).decode()} {rank}"
-                 for rank, piece in enumerate(pieces, 256)]
-        task = cls("\n".join(lines), prompt_length, completion_length)
-        task.use_rows(splits)
-        return task
 
 # ----------------------------------------------------------------------------------------
 

@@ -57,8 +57,9 @@ class Interval(NamedTuple):
     @classmethod
     def of(cls, row):
         """The way back, from a row of numbers or texts."""
-        return cls(*(float("nan" if row[name] == "" else row[name])
-                     for name in cls._fields))
+        cells = [row["value"], row["low"], row["high"]]
+        value, low, high = [float("nan") if cell == "" else float(cell) for cell in cells]
+        return cls(value, low, high)
 
     def bounds(self, form=".3f", to=" to "):
         """For a table: "0.991 to 1.000", or "-"."""
@@ -95,8 +96,9 @@ def pass_at_k(correct, k):
 def bootstrap(numerator, denominator=None, n_resamples=2000):
     """The mean of numerator (Q,) over problems, or sum(numerator) / sum(denominator).
 
-    Returns an Interval. Where all problems agree, as a single one does, resampling them
-    says nothing: then its bounds are nan. A ratio of nothing (no fork in any text) is nan.
+    Returns an Interval. Where all problems agree in five digits (a row has no more), as a
+    single one does, resampling them says nothing: then its bounds are nan. A ratio of
+    nothing (no fork in any text) is nan.
     """
     x = np.asarray(numerator, dtype=float)
     y = np.ones_like(x) if denominator is None else np.asarray(denominator, dtype=float)
@@ -105,24 +107,26 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
     with np.errstate(invalid="ignore"):     # 0/0
         value, ratio = x.sum() / y.sum(), x[pick].sum(1) / y[pick].sum(1)
     ratio = ratio[np.isfinite(ratio)]
-    if not len(ratio) or np.ptp(ratio) <= 1e-9 * abs(value):
+    low, high = np.percentile(ratio, [2.5, 97.5]) if len(ratio) else (np.nan, np.nan)
+    if round(low, 5) == round(high, 5):
         return Interval(value, np.nan, np.nan)
-    return Interval(value, *np.percentile(ratio, [2.5, 97.5]))
+    return Interval(value, low, high)
 
 
 def proportion(passed):
     """The mean over problems of pass@k, or of another share (Q,), with its Interval.
 
-    If all Q are right, or all wrong, the bound is that of a binomial: what other share is
-    so near that this happens once in 40 times (Clopper and Pearson 1934).
+    If all Q are right, or all wrong, the bound is that of a binomial: the share at which
+    this would happen once in 40 times (Clopper and Pearson 1934).
     """
-    passed = np.asarray(passed, dtype=float)
-    share = 0.025 ** (1 / len(passed))
-    if (passed == 1).all():
-        return Interval(1.0, share, 1.0)
-    if (passed == 0).all():
-        return Interval(0.0, 0.0, 1 - share)
-    return bootstrap(passed)
+    found = bootstrap(passed)
+    if np.isnan(found.low):
+        share = 0.025 ** (1 / len(passed))
+        if round(found.value, 5) == 1:
+            return Interval(found.value, share, 1.0)
+        if round(found.value, 5) == 0:
+            return Interval(found.value, 0.0, 1 - share)
+    return found
 
 
 def leads(ahead, behind, ks):
@@ -535,7 +539,7 @@ def texts_of(args, task, problems, decoder):
     return Texts(args.texts, run, task, problems, decoder, args.samples)
 
 
-def show_answers(task, problems, found):
+def show_answers(problems, found):
     """Where another reading of the answers gives another accuracy, and texts without."""
     pairs = [(text, problem) for texts, problem in zip(found.texts, problems)
              for text in texts]
@@ -600,7 +604,7 @@ def show(args, task, stage, problems, decoder, found, ks):
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
           f"{found.nfe:.1f} forward evaluations a row, {found.n_forward} run in all, "
           f"{found.seconds:.1f} s")
-    show_answers(task, problems, found)
+    show_answers(problems, found)
     if args.csv:
         write_csv(args.csv, RESULT_COLUMNS, results)
 

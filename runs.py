@@ -171,7 +171,8 @@ def read_csv(path, columns=None):
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")       # without a BOM
-        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+        found = csv.reader(io.StringIO(text, newline=""))
+        header, *rows = [row for row in found if row] or [[]]   # (no empty lines)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is no table in UTF-8: {error}") from None
     if columns is not None and header != list(columns):
