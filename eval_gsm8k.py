@@ -587,9 +587,9 @@ def main(argv=None):
         found = evaluate(model, task, problems, decoder, args.samples, args.seed,
                          name="decoding", loop=loop)
         show(args, task, info.get("stage", ""), problems, decoder, found, ks)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
         parser.exit(1, f"{parser.prog}: error: {plain(str(error))}\n")
 
 

@@ -13,6 +13,7 @@ It is a GPT with three differences:
 Names are LLaDA's. Legend: B rows, P prompt, L completion, S = P + L, V vocabulary,
 C = n_embd, H heads, n positions that somebody wants to know.
 """
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,9 @@ import torch.nn.functional as F
 from torch import nn
 
 BUDGET = 2**21      # hidden values run at a time; with gradients, about 200 MB
+# Threads share torch's own generator and its classes: who seeds the one, or patches the
+# other, holds this meanwhile.
+ALONE = threading.Lock()
 
 
 @dataclass
@@ -171,7 +175,8 @@ def from_weights(config, weights):
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     if shapes != dict(weight_shapes(config)):
         raise ValueError("weights are missing, or not of this size")
-    model = MaskedDiffusionLM(config).eval()
+    with ALONE:     # draws weights, which are then replaced
+        model = MaskedDiffusionLM(config).eval()
     model.load_state_dict(weights)
     return model
 

@@ -90,10 +90,13 @@ def load(path, rebuild=dict, most=2**40):
     `save` has written, for more than `most` bytes, and for whatever rebuild does not
     like.
     """
-    if not os.path.isfile(path) or os.path.getsize(path) > most:
-        # a pipe would wait for ever
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path} is not there; python train.py makes one")
+    if not os.path.isfile(path):        # a pipe would wait for ever
+        raise FileNotFoundError(f"{path} is no regular file; python train.py makes one")
+    if os.path.getsize(path) > most:
         raise FileNotFoundError(
-            f"{path} is no file, or a huge one; python train.py makes one")
+            f"{path} has more than {most:,} bytes; python train.py makes smaller ones")
     with open(path, "rb") as file:
         # Look at the first line before the rest: what begins otherwise may be huge.
         start = file.read(len(FORMAT))
@@ -184,8 +187,8 @@ def read_csv(path, columns=None):
 
 
 def ends_quietly(main):
-    """main, less its traceback where its output goes into a pipe that is closed, as by
-    `| head -1`. The exit status is that of a program which SIGPIPE has ended."""
+    """main without a traceback at Ctrl-C, and where its output goes into a pipe that is
+    closed, as by `| head -1`. The exit status is 128 and the number of the signal."""
     @functools.wraps(main)
     def quiet(*args, **flags):
         try:
@@ -198,6 +201,9 @@ def ends_quietly(main):
             for stream in (sys.stdout, sys.stderr):     # which Python flushes at its end
                 os.dup2(nowhere, stream.fileno())
             sys.exit(128 + 13)
+        except KeyboardInterrupt:
+            print("\nstopped", file=sys.stderr)
+            sys.exit(128 + 2)
 
     return quiet
 
@@ -235,15 +241,15 @@ def lock(folder, wait=False):
 
 def is_over(process):
     """Whether no process of this number is running; on Windows one can't ask."""
-    if process == os.getpid():      # a former one, which had the same number
-        return True
+    if os.name != "posix":
+        return False
     try:
-        os.kill(process, 0) if os.name == "posix" else None
+        os.kill(process, 0)         # signal 0 only asks
     except (ProcessLookupError, OverflowError):
         return True
-    except PermissionError:         # somebody else's
-        pass
-    return False
+    except PermissionError:         # it is somebody else's
+        return False
+    return process == os.getpid()   # of that number there was a former one, too
 
 
 def snapshot(part):
@@ -280,7 +286,7 @@ class Run:
         self.began = self.stopped = self.finished = False
         self.holder = None      # of the folder's lock
         self.act = None         # what the seconds go to
-        self.at = program       # where a loop is
+        self.at = ""            # where a loop is
         self.time = self.saved_at = time.monotonic()
 
     # -------------------------------------------------- from outside: signals, errors
@@ -313,7 +319,7 @@ class Run:
         if isinstance(error, OSError):
             self.leave(1, error, "; when that is mended, --resume goes on")
         if isinstance(error, FloatingPointError):
-            self.leave(1, f"{self.at}: {error}")
+            self.leave(1, f"{self.at}{error}")
         if self.stopped and error is None:
             flags = shlex.join(flag for flag in self.argv if flag != "--resume")
             print(f"\nstopped; go on with the same flags and --resume: {flags} --resume")
@@ -350,22 +356,15 @@ class Run:
             "settings": settings, "finished": False, "loops": {},
             "rows": {table: [] for table in tables},
             "seconds": {}, "seconds_before": {}}    # of this run's acts, of earlier runs'
+        goes_on = self.path.exists() and resume
         if self.path.exists():
-            old = self.load_state()
-            if resume:
-                self.state = self.compared(old, settings)
-            elif not old["finished"]:
-                raise ValueError(f"{folder} has an unfinished run: add --resume, or remove "
-                                 f"{self.path}")
-            elif replaces is not None:
-                self.state["seconds_before"] = {**old["seconds_before"], **old["seconds"]}
+            self.meet(self.load_state(), resume, replaces)
         elif resume:
             print(f"{folder} has nothing to go on from: a new run begins")
         self.finished = self.state["finished"]
         if self.finished:
             return
         self.old_rows = {table: self.rows_to_keep(table, replaces) for table in tables}
-        goes_on = resume and self.path.exists()
         if anew and not goes_on and self.holds_a_run(files):
             self.move_away()
         self.clear_away(files)
@@ -378,15 +377,23 @@ class Run:
         """The state on disk. Raises ValueError if it is damaged, or no state."""
         return load(self.path, lambda saved: {name: saved[name] for name in self.state})
 
-    def compared(self, old, settings):
-        """The old state, if its settings are these; ValueError names one that differs."""
-        for name, now in settings.items():
+    def meet(self, old, resume, replaces):
+        """What the state of an earlier run is for this one: where to go on, if the
+        settings are the same; or the seconds of its acts, if its rows stay."""
+        if not resume:
+            if not old["finished"]:
+                raise ValueError(f"{self.folder} has an unfinished run: add --resume, or "
+                                 f"remove {self.path}")
+            if replaces is not None:
+                self.state["seconds_before"] = {**old["seconds_before"], **old["seconds"]}
+            return
+        for name, now in self.state["settings"].items():
             was = old["settings"].get(name)
             if was != now:
                 raise ValueError(
                     f"no --resume: in {self.path} {name} was {str(was)[:40]}, now it is "
                     f"{str(now)[:40]}: give the old value (threads: OMP_NUM_THREADS)")
-        return old
+        self.state = old
 
     def holds_a_run(self, files):
         return self.path.exists() or any((self.folder / file).exists() for file in files)
@@ -474,7 +481,7 @@ class Run:
                     self.stopped = True
                     return
                 if step < n_steps:
-                    self.at = f"step {step + 1} of {name}"
+                    self.at = f"step {step + 1} of {name}: "
                     yield step
                     self.bar.update()
 

@@ -27,7 +27,8 @@ import torch
 import torch.nn.functional as F
 
 from data import TASKS, read_jsonl
-from model import ModelConfig, chunks, distinct, from_weights, has_float64, numbered
+from model import (ALONE, MaskedDiffusionLM, ModelConfig, chunks, diffusion_loss,
+                   distinct, draw_masks, from_weights, has_float64, numbered)
 from runs import ends_quietly, is_sound, load, plain, save
 
 # ----------------------------------------------------------------------------------------
@@ -464,13 +465,23 @@ def pick_device(name):
     a device that does not work."""
     devices = ("cuda", "mps", "cpu") if name == "auto" else (name,)
     for device in devices:
-        with suppress(RuntimeError, AssertionError, TypeError):  # mps: not all that we need
-            torch.rand(2, 2, device=device).argsort(dim=1, stable=True).unique(dim=0)
+        with suppress(RuntimeError, AssertionError, TypeError):
+            try_device(device)
             if not has_float64(device):
                 print(f"note: {device} has no float64: draws and sums are made in float32")
             return device
     raise ValueError(
         f"--device {name} does not work here; use --device cpu, or leave it out")
+
+
+def try_device(device):
+    """A draw and a gradient in small: mps, as of today, has not all that we need."""
+    config = ModelConfig(6, mask_id=4, eos_id=5, n_layer=1, n_head=1, n_embd=2, n_hidden=2)
+    prompts = torch.zeros(2, 3, dtype=torch.long, device=device)
+    with ALONE:
+        model = MaskedDiffusionLM(config).to(device)
+        sample = generate(model, prompts, 4, Decoder("confidence", temperature=1.0))
+        diffusion_loss(model, prompts, sample.tokens, *draw_masks(2, 4)).backward()
 
 # ----------------------------------------------------------------------------------------
 # python sample.py

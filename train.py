@@ -14,7 +14,6 @@ times apart; on a GPU only the seed is promised.
 import functools
 import hashlib
 import sys
-import threading
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,12 +21,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import GSM8K, SPLITS, TASKS, Toy, try_task
+from data import GSM8K, SPLITS, TASKS, Toy, short, try_task
 from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, Interval, bootstrap, crossing,
                         evaluate, json_line, leads, measure_rows, print_table, probe,
                         result_rows, row_key, text_line)
 from grpo import Arm, Recipe, grpo
-from model import MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks
+from model import ALONE, MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks
 from runs import Run, ends_quietly, plain
 from sample import (Decoder, load_checkpoint, new_parser, pick_device, positive,
                     save_checkpoint)
@@ -235,9 +234,6 @@ def new_optimizers(model, lr):
     muon = torch.optim.Muon(matrices, lr=lr, momentum=0.95, weight_decay=0.01)
     adam = torch.optim.AdamW(rest, lr=lr / 2, betas=(0.9, 0.98), weight_decay=0.0)
     return muon, adam
-
-
-ALONE = threading.Lock()        # for what is the whole process's, if threads train
 
 
 def step_in_float32(muon):
@@ -468,9 +464,11 @@ def open_task(args, task):
 def load_base(args, task):
     path = f"{args.out}/base.pt"
     model, description, info = load_checkpoint(path, args.device)
-    if (description, info.get("seed")) != (task.describe(), args.seed):
-        raise ValueError(f"{path} is of another task or seed: add --seed "
-                         f"{info.get('seed')}, and its --data and --test, if any")
+    if description != task.describe():
+        raise ValueError(f"{path} is of another task, {short(description.get('name'))}: give "
+                         "the --data and --test that it was trained on, if any")
+    if info.get("seed") != args.seed:
+        raise ValueError(f"{path} is of another seed: add --seed {info.get('seed')}")
     return model
 
 
@@ -549,8 +547,10 @@ def draw_progress(folder):
     try:
         from experiments.progress import draw
         draw(folder, WATCHED)
-    except (ImportError, ValueError):
-        print("progress.png is not drawn: matplotlib is not installed, or does not work")
+    except ModuleNotFoundError:
+        print("progress.png is not drawn: matplotlib is not installed")
+    except (ImportError, ValueError) as error:      # installed, and does not work
+        print(f"progress.png is not drawn: {error}")
 
 
 @ends_quietly

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from eval_gsm8k import Interval, columns_of, overtakes
 from experiments.lab import bracketed, matching, pick
-from runs import read_csv, write_whole
+from runs import ends_quietly, read_csv, write_whole
 from train import GREEDY, TRAP
 
 ASSETS = ROOT / "assets"
@@ -375,6 +375,7 @@ def fill(text, assets=ASSETS):
     return MARKER.sub(fresh, text)
 
 
+@ends_quietly
 def main(argv=None, root=ROOT):
     parser = argparse.ArgumentParser(description="The tables of README.md and docs/.")
     add = parser.add_argument

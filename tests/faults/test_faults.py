@@ -233,6 +233,7 @@ def test_two_runs_into_one_folder_the_second_is_refused_train_or_rival(tmp_path,
     process = child(out)
     for flags in ([], ["--resume"]):
         refused(train.main, *kills.FLAGS, "--out", out, *flags, about=["another run", "--out"])
+    shutil.copy(whole / "base.pt", out)     # (a new run has moved the old one away)
     refused(arms.main, "confidence", *TINY_RL, "--out", out, task=Coin(), about="another run")
     process.kill()
     process.communicate()
@@ -374,12 +375,13 @@ def test_forged_sizes_are_refused_before_they_take_time_or_memory(part, sizes, w
 
 class Dot(Task):
     """The smallest task: one token, one place, and MASK and end-of-text."""
-    name, prompt_length, completion_length = "dot", 1, 1
+    name, prompt_length, completion_length = "dot", 2, 1
     tokenizer = tiktoken.Encoding("dot", pat_str=r"[\s\S]", mergeable_ranks={b".": 0},
                                   special_tokens={MASK: 1, EOS: 2})
 
     def problem(self, split, index):
-        return {"question": ".", "solution": ".", "answer": "."}
+        question = "." * ["train", "validation", "test"].index(split)
+        return {"question": question, "solution": ".", "answer": "."}
 
     def is_right(self, text, answer):
         return text == answer
@@ -390,7 +392,11 @@ class Escape(Dot):
     tokenizer = make_tokenizer([], r"[\s\S]")
 
     def problem(self, split, index):
-        return {"question": "\x1b]0;title\x07", "solution": ".\x1b[31m", "answer": "\x9b31m"}
+        return {"question": f"\x1b]0;title\x07{split}", "solution": ".\x1b[31m",
+                "answer": "\x9b31m"}
+
+    def is_right(self, text, answer):
+        return text == ".\x1b[31m"
 
 
 def test_no_program_prints_an_escape_sequence_of_a_text(whole, tmp_path):
@@ -433,7 +439,7 @@ def test_what_is_no_number_stops_the_run_with_step_rate_and_last_good_file(
         spoilt(module, name, float(bad), monkeypatch)
     status, _, err = train_coin(tmp_path, *flags)
     line = last_line(status, err)
-    assert f"after step {step} of {loop} " in line
+    assert f" step {step} of {loop}: a weight is no number, or above 1e4 " in line
     assert re.search(r"learning rate [\d.e+-]+\).*state\.pt is good, of step 0: remove it", line)
     for path in tmp_path.glob("*.pt"):
         assert all(weight.isfinite().all() for weight in load(path).get("model", {}).values())
@@ -442,8 +448,8 @@ def test_what_is_no_number_stops_the_run_with_step_rate_and_last_good_file(
 
 def test_fifty_steps_without_signal_are_said_and_gone_on_from(tmp_path):
     class Never(Coin):
-        def reward(self, text, answer):
-            return 0.0
+        def judge(self, text, answer):
+            return False
     flags = "--grpo-steps 101 --prompts 1 --rollouts 2 --problems 1".split()
     status, out, err = train_coin(tmp_path, *flags, task=Never())
     assert status == 0, err
