@@ -468,7 +468,9 @@ def parse_row(line):
         raise ValueError('no "#### " before an answer')
     if not PLAIN.fullmatch(gold):
         raise ValueError(f"the answer {short(gold)}, which is not one plain number")
-    answer = str(Decimal(gold.replace(",", "")))
+    answer = f"{Decimal(gold.replace(',', '')):f}"
+    if "." in answer:       # 18.00 is 18
+        answer = answer.rstrip("0").rstrip(".")
     return {"question": question, "solution": solution, "answer": answer}
 
 

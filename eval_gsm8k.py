@@ -324,6 +324,8 @@ class Texts:
         """The lines that are there, less a half one at the end."""
         if not os.path.exists(self.path):
             return []
+        if not os.path.isfile(self.path):       # a pipe would wait for ever
+            raise ValueError(f"{self.path} is no regular file: take another --texts")
         data = Path(self.path).read_bytes()
         whole, end, half = data.rpartition(b"\n")
         ours = json_line({"run": self.run}).encode()[:-2]
@@ -544,8 +546,8 @@ def show_answers(problems, found):
     pairs = [(text, problem) for texts, problem in zip(found.texts, problems)
              for text in texts]
     n_none = sum(extract_answer(text) is None for text, _ in pairs)
-    print(f"{n_none} of {len(pairs)} texts ({n_none / len(pairs):.1%}) have no answer, or "
-          "one that is not a plain number")
+    print(f"{n_none} of {len(pairs)} texts ({n_none / len(pairs):.1%}) have no answer that is "
+          "a plain number")
     ours = found.correct.mean()
     official = np.mean([official_match(text, p["solution"]) for text, p in pairs])
     if official != ours:

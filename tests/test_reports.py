@@ -339,7 +339,8 @@ def test_a_gold_answer_that_is_no_plain_number_is_refused_with_file_and_line(gol
 
 
 @pytest.mark.parametrize("gold, answer", [
-    ("5", "5"), ("-5", "-5"), ("1,234", "1234"), ("1,234,567.25", "1234567.25"), ("0.5", "0.5"),
+    ("5", "5"), ("-5", "-5"), ("1,234", "1234"), ("18.00", "18"), ("0.50", "0.5"), ("100", "100"),
+    ("0.0000001", "0.0000001"), ("1" + "0" * 30, "1" + "0" * 30), ("1,234,567.25", "1234567.25"), ("0.5", "0.5"),
     (".5", "0.5"), ("5  ", "5"), ("5\n", "5"), ("007", "7")])
 def test_a_plain_gold_answer_is_right_by_its_own_text(gold, answer, tmp_path):
     (tmp_path / "rows.jsonl").write_text(as_row("a?", f"#### {gold}"))

@@ -268,7 +268,7 @@ def test_without_a_right_rollout_nothing_moves(main, flags, name, copy):
 def test_stages_one_at_a_time_give_what_one_run_gives(story, tmp_path):
     for stage in ("pretrain", "trap", "grpo"):
         done(train.main, *TINY, "--out", tmp_path, "--stage", stage, task=Coin())
-    for name in CHECKPOINTS + TABLES:
+    for name in [*CHECKPOINTS, *TABLES, "texts.jsonl"]:
         assert (tmp_path / name).read_bytes() == (story[0] / name).read_bytes(), name
     assert log_without_times(tmp_path) == log_without_times(story[0])
     summaries = [json.loads((folder / "summary.json").read_text())
@@ -417,7 +417,7 @@ def test_a_stopped_story_says_how_to_go_on_and_its_files_are_whole(story, tmp_pa
     assert {path.name for path in folder.iterdir()} == FILES - {"justgrpo.pt", "summary.json", "texts.jsonl"}
     assert (folder / "base.pt").read_bytes() == (story[0] / "base.pt").read_bytes()
     go_on(train.main, out)
-    for name in CHECKPOINTS + TABLES:
+    for name in [*CHECKPOINTS, *TABLES, "texts.jsonl"]:
         assert (folder / name).read_bytes() == (story[0] / name).read_bytes(), name
     assert log_without_times(folder) == log_without_times(story[0])
 

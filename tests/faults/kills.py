@@ -30,7 +30,7 @@ from tests.coin import Coin, log_without_times
 FLAGS = ("--quick --device cpu --steps 60 --batch 4 --width 16 --layers 1 --problems 24 "
          "--trap-problems 4 --samples 4 --grpo-steps 12 --prompts 4 --rollouts 4 --grpo-lr 0.03"
          ).split()
-SAME = "base.pt", "justgrpo.pt", "results.csv", "measures.csv", "log.csv"
+SAME = "base.pt", "justgrpo.pt", "results.csv", "measures.csv", "texts.jsonl", "log.csv"
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 
 
