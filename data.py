@@ -19,7 +19,7 @@ import random
 import re
 import zlib
 from collections import Counter, defaultdict
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from numbers import Number
 from pathlib import Path
 
@@ -47,13 +47,14 @@ ANSWER = re.compile(
 #     #### 9e9, 1/2, 3:45, 7th    nothing     9, 1, 3, 7
 #     #### 12,5, 1,2,3            nothing     125, 123
 #     #### 9{,}500, 10^3          nothing     9, 10
+#     #### 2 2/3, 5 000           2, 5        2, 5 (a space ends it for both)
 #     #### ... #### 5             5       ...
 OFFICIAL = re.compile(r"#### (\-?[0-9\.\,]+)")
 
 
 def extract_answer(text):
     """The number after the first "#### " that has one, as a Decimal; None without one, or
-    if what stands there is not one plain number."""
+    if it does not end as a number does."""
     match = ANSWER.search(text)
     if not match or not match[2]:
         return None
@@ -62,8 +63,13 @@ def extract_answer(text):
 
 
 def exact_match(text, answer):
-    """Whether the text's answer is this number (a text or a number)."""
-    return extract_answer(text) == Decimal(str(answer))
+    """Whether the text's answer is this number (a text or a number). Raises ValueError
+    if that is none."""
+    try:
+        return extract_answer(text) == Decimal(str(answer))
+    except InvalidOperation:
+        raise ValueError(f"the answer {short(answer)} is no number: say what is right with "
+                         "an is_right of your own") from None
 
 
 def official_match(text, solution):
@@ -166,8 +172,9 @@ class Task:
         """A dict of question, solution (the text to learn; both are texts) and answer (a
         text or a number).
 
-        split is train, validation or test, which must share no problem; index is any
-        integer >= 0. Raises ValueError where there is none.
+        split is train, validation or test, which must share no problem. index is any
+        integer >= 0; training goes beyond the last, to begin again. Raises ValueError
+        where there is none.
         """
         rows = self.rows.get(split)
         if rows:
@@ -532,20 +539,20 @@ def try_task(task, n=8):
         if getattr(task, name) is None:
             raise ValueError(f"the task sets no {name}")
     ask(task, "describe")
-    splits = {}         # question -> its split
     for split in SPLITS:
         size = ask(task, "size", split)
         if not (size is None or isinstance(size, int) and size >= 0):
             raise ValueError(f"size({split!r}) returned {short(size)}: a number, or None")
-        indices = list(range(min(n, size or n)))
-        if split == "train":
-            indices.append(10**8)       # however far a long run may come
-        for index in indices:
-            problem = try_problem(task, split, index)
+        for index in range(min(n, size or n)):
+            try_problem(task, split, index)
+    try_problem(task, "train", 10**8)       # however far a long run may come
+    splits = {}         # question -> its split
+    for split in SPLITS:
+        for problem in ask(task, "held_out", split, 100):
             other = splits.setdefault(problem["question"], split)
             if other != split:
-                raise ValueError(f"{called('problem', split, index)} has a question of "
-                                 f"the {other} split, too: {short(problem['question'])}")
+                raise ValueError(f"the question {short(problem['question'])} is in two "
+                                 f"splits, {other} and {split}")
 
 
 def try_problem(task, split, index):

@@ -63,7 +63,9 @@ class Interval(NamedTuple):
 
     def bounds(self, form=".3f", to=" to "):
         """For a table: "0.991 to 1.000", or "-"."""
-        return "-" if self.low != self.low else f"{self.low:{form}}{to}{self.high:{form}}"
+        if self.low != self.low:        # nan
+            return "-"
+        return f"{self.low:{form}}{to}{self.high:{form}}"
 
     def is_clear(self):
         """Whether 0 is outside, as far as is known."""
@@ -283,7 +285,8 @@ def judged(task, problems, n_samples, done, seconds):
 
 
 def text_line(task, problem, index, text, nfe):
-    """What one may want to know of a text, as plain values."""
+    """Of a text: index (of the problem), prompt, text, extracted (the number after ####,
+    by which a task of one's own need not judge), gold, right, nfe (evaluations)."""
     found = extract_answer(text)
     return {"index": index, "prompt": problem["question"], "text": text,
             "extracted": None if found is None else str(found),
@@ -475,6 +478,11 @@ def measure_rows(stage, decoder, evaluation, seed):
     return rows
 
 
+def number(value, form=".3f"):
+    """For a table: what is nan, as a rate of nothing is, is "-"."""
+    return "-" if value != value else f"{value:{form}}"
+
+
 def print_table(header, rows):
     """The first column flush left; a row may stop early."""
     rows = [[str(cell) for cell in row] for row in [header, *rows]]
@@ -520,8 +528,8 @@ def parse_flags(argv):
     add("--limit", type=positive(int), default=400, help="how many problems")
     add("--k", default="1", help="pass@k for these k, as in 1,2,4")
     add("--csv", help="write the rows to this file")
-    add("--texts", help="write every text to this file, as JSON lines; what is there of the "
-        "same evaluation is not sampled again")
+    add("--texts", help="write every text to this file, as JSON lines, after each batch; "
+        "what is there of the same evaluation is not sampled again")
     add_decoder_flags(parser)
     return parser, parser.parse_args(argv)
 
@@ -593,6 +601,9 @@ def main(argv=None):
         raise
     except OSError as error:
         parser.exit(1, f"{parser.prog}: error: {plain(str(error))}\n")
+    except KeyboardInterrupt:
+        advice = f"; the same command goes on from {args.texts}" if args.texts else ""
+        parser.exit(128 + 2, f"\nstopped{advice}\n")
 
 
 def show(args, task, stage, problems, decoder, found, ks):
@@ -602,9 +613,9 @@ def show(args, task, stage, problems, decoder, found, ks):
     rows += [(row["measure"], row)
              for row in measure_rows(stage, decoder, found, args.seed)]
     print_table(["measure", "value", "95 % interval"], [
-        [name, f"{row['value']:.3f}", Interval.of(row).bounds()] for name, row in rows])
+        [name, number(row["value"]), Interval.of(row).bounds()] for name, row in rows])
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
-          f"{found.nfe:.1f} forward evaluations a row, {found.n_forward} run in all, "
+          f"{found.nfe:.1f} forward evaluations a row, {found.n_forward} run here, "
           f"{found.seconds:.1f} s")
     show_answers(problems, found)
     if args.csv:

@@ -313,7 +313,8 @@ class Run:
             os.close(self.holder)
         if isinstance(error, BrokenPipeError):      # see ends_quietly
             return
-        # Before the work: the user's mistake. A ValueError later is ours: a traceback.
+        # Before the work: the user's mistake. A ValueError later is ours, or the task's: a
+        # traceback.
         if isinstance(error, (ValueError, OSError)) and not self.began:
             self.leave(2, error)
         if isinstance(error, OSError):
@@ -365,7 +366,8 @@ class Run:
         if self.finished:
             return
         self.old_rows = {table: self.rows_to_keep(table, replaces) for table in tables}
-        if anew and not goes_on and self.holds_a_run(files):
+        is_there = any((self.folder / name).exists() for name in self.names(files))
+        if anew and is_there and not goes_on:
             self.move_away()
         self.clear_away(files)
         self.save()         # fails now, if it must
@@ -395,8 +397,10 @@ class Run:
                     f"{str(now)[:40]}: give the old value (threads: OMP_NUM_THREADS)")
         self.state = old
 
-    def holds_a_run(self, files):
-        return self.path.exists() or any((self.folder / file).exists() for file in files)
+    def names(self, files):
+        """Of all that this run writes; files: those of begin."""
+        tables = [self.file(table).name for table in self.tables]
+        return [self.path.name, self.summary.name, *tables, *files]
 
     def move_away(self):
         """Rename the folder to FOLDER.1, or .2, and begin in a new one."""
@@ -420,8 +424,7 @@ class Run:
 
     def clear_away(self, files):
         """Remove what a kill in the midst of writing has left: state.pt.PID.tmp."""
-        names = {self.path.name, self.summary.name, *files}
-        names.update(self.file(table).name for table in self.tables)
+        names = self.names(files)
         for path in self.folder.glob("*.tmp"):
             found = re.fullmatch(r"(.+)\.(\d+)\.tmp", path.name)
             if found and found[1] in names and path.is_file() and is_over(int(found[2])):

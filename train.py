@@ -147,7 +147,7 @@ def show_task(args, task):
           f"vocabulary {task.tokenizer.n_vocab}; seed {args.seed}")
     for split in SPLITS:
         size = task.size(split) or "endless"
-        line = f"  {split}: {size} problems, none of them in another split"
+        line = f"  {split}: {size} problems"
         if task.too_long.get(split):
             line += (f"; {task.too_long[split]} rows are too long for this canvas and "
                      "left out")
@@ -357,8 +357,8 @@ def train_by_grpo(args, run, task, model, arm, recipe):
                  length=found.length)
         n_quiet = 0 if found.signal else n_quiet + 1
         if n_quiet and n_quiet % 50 == 0:
-            tqdm.write(f"  step {found.step}: for 50 steps no group had a right and a "
-                       "wrong rollout")
+            tqdm.write(f"  step {found.step}: for 50 steps no group had rollouts that are "
+                       "paid differently")
         if found.step % 5 == 0 or found.step == recipe.steps:
             row.update(validate(args, task, model, found.step))
         log(run, arm.name, found.step, **row)

@@ -225,7 +225,7 @@ BAD_TASKS = [       # members, words of the line
     (dict(problem=lambda self, split, index: ROWS[index]),
      "problem('train', 100000000) ended in IndexError"),
     (dict(problem=lambda self, split, index: ROWS[index % 9]),
-     "problem('validation', 0) has a question of the train split"),
+     "the question '0' is in two splits, train and validation"),
     (dict(problem=lambda self, split, index: {**ROWS[0], "question": str(random.random())[:5]}),
      "problem('train', 0) is another problem each time"),
     (dict(problem=lambda self, split: None), "ended in TypeError"),
@@ -241,7 +241,7 @@ BAD_TASKS = [       # members, words of the line
     (dict(is_right=paid(np.ones(2))), "returned array"),
     (dict(is_right=paid(False)), "is_right('00001', '00001') returned False: a task must find"),
     (dict(is_right=Task.is_right), "is_right('00001', '00001') returned False"),
-    (dict(is_right=Task.is_right, problem=answered("abc")), "ended in InvalidOperation"),
+    (dict(is_right=Task.is_right, problem=answered("abc")), "is_right('', 'abc'): the answer 'abc' is no"),
     (dict(tokenizer=make_tokenizer([], r"[1-9]")), "comes back from the tokenizer as"),
     (dict(tokenizer=None), "sets no tokenizer"), (dict(name=None), "sets no name"),
     (dict(completion_length=None), "sets no completion_length"),
@@ -600,6 +600,27 @@ def test_a_run_is_moved_away_with_all_that_lies_beside_it(stage, tmp_path, monke
     assert {path.name: path.read_bytes() for path in moved.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["log.csv", "summary.json", "base.pt", "state.pt", "notes.txt"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_new_run_writes_over_nothing_of_an_old_one_whatever_is_left_of_it(name, resume, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    if name == "state.pt":      # of a run that is finished
+        with Run("x.py", []) as run:
+            run.begin(out, {}, {})
+            run.finish()
+    else:
+        (out / name).write_text("old")
+    before = contents(out)
+    with Run("x.py", []) as run:
+        run.begin(out, {"log": ["a"]}, {}, resume=resume, files=["base.pt"], anew=True)
+    if name == "notes.txt" or (name == "state.pt" and resume):      # nothing of a run; this run
+        assert before.items() <= contents(out).items()
+        assert not (tmp_path / "out.1").exists()
+    else:
+        assert [*contents(tmp_path / "out.1").values()] == [*before.values()]
+
+
 @pytest.mark.parametrize("where", [".", "..", "in/deep", "mount", "parent"])
 def test_a_run_that_cannot_be_moved_is_left_alone(where, tmp_path, monkeypatch):
     out = tmp_path / "out"
@@ -764,7 +785,7 @@ def test_repeated_rows_are_counted_named_and_evaluated_once(checkpoint, tmp_path
 
 
 def without_times(out):
-    return [line.split(" run in all")[0].rsplit(", ", 1)[0] for line in out.splitlines()]
+    return [line.split(" run here")[0].rsplit(", ", 1)[0] for line in out.splitlines()]
 
 
 @pytest.mark.parametrize("flags", ["", "--order random --samples 3 --temperature 1 --k 1,3",
