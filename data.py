@@ -20,7 +20,8 @@ import re
 import zlib
 from collections import Counter, defaultdict
 from decimal import Decimal, InvalidOperation
-from numbers import Number
+from fractions import Fraction
+from numbers import Integral, Number
 from pathlib import Path
 
 import tiktoken
@@ -66,7 +67,8 @@ def exact_match(text, answer):
     """Whether the text's answer is this number (a text or a number). Raises ValueError
     if that is none."""
     try:
-        return extract_answer(text) == Decimal(str(answer))
+        gold = answer if isinstance(answer, Fraction) else Decimal(str(answer))
+        return extract_answer(text) == gold
     except InvalidOperation:
         raise ValueError(f"the answer {short(answer)} is no number: say what is right with "
                          "an is_right of your own") from None
@@ -461,7 +463,7 @@ def parse_row(line):
         raise ValueError(f"a line of {len(line)} bytes")
     if not line.strip():
         raise ValueError("an empty line")
-    row = json.loads(line.decode("utf-8"))
+    row = json.loads(line.decode("utf-8"), parse_int=float)     # however long
     for name in ("question", "answer"):
         if not isinstance(row, dict) or not isinstance(row.get(name), str):
             raise ValueError(f"no {name} that is a text")
@@ -514,8 +516,10 @@ class GSM8K(Task):
             is_held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
             splits["validation" if is_held_out else "train"].append(row)
         if not splits["train"] or not splits["validation"]:
-            raise ValueError(f"{train} has {len(rows)} rows, too few to hold one in twenty "
-                             "out: with 100 or more it would do")
+            n_questions = len({row["question"] for row in rows})
+            raise ValueError(
+                f"{train} has {len(rows)} rows with {n_questions} questions, too few to hold "
+                "one in twenty out: with 100 or more it would do")
         text = "\n".join(row["question"] + "\n" + row["solution"]
                          for row in splits["train"])
         pieces = train_bpe(text, n_merges)
@@ -530,8 +534,9 @@ class GSM8K(Task):
 # a task is tried before any work: what is found out later costs minutes of pretraining
 
 
-def try_task(task, n=8):
-    """Put the first n problems of each split through what the scripts ask of a task.
+def try_task(task, n=8, last=10**7):
+    """Put the first n problems of each split through what the scripts ask of a task, and
+    a training problem that comes late.
 
     Raises ValueError: in one line, which function was given what and returned what.
     """
@@ -541,11 +546,14 @@ def try_task(task, n=8):
     ask(task, "describe")
     for split in SPLITS:
         size = ask(task, "size", split)
-        if not (size is None or isinstance(size, int) and size >= 0):
-            raise ValueError(f"size({split!r}) returned {short(size)}: a number, or None")
+        if size == 0:
+            ask(task, "problem", split, 0)      # which says why, if it is this file's own
+        if size is not None and not (isinstance(size, Integral) and size > 0):
+            raise ValueError(f"size({split!r}) returned {short(size)}, where a number above "
+                             "0, or None, is needed")
         for index in range(min(n, size or n)):
             try_problem(task, split, index)
-    try_problem(task, "train", 10**8)       # however far a long run may come
+    try_problem(task, "train", last)
     splits = {}         # question -> its split
     for split in SPLITS:
         for problem in ask(task, "held_out", split, 100):
@@ -567,6 +575,13 @@ def try_problem(task, split, index):
         if not isinstance(problem[name], kind):
             raise ValueError(
                 f"the {name} of {call} is {short(problem[name])}, where {wanted} is needed")
+    try:
+        str(problem["answer"])          # which of a very large int fails
+        is_nan = isinstance(problem["answer"], Number) and not is_finite(problem["answer"])
+    except ValueError as error:
+        raise ValueError(f"the answer of {call}: {error}") from None
+    if is_nan:
+        raise ValueError(f"the answer of {call} is {short(problem['answer'])}: no number")
     again = ask(task, "problem", split, index)
     if any(again[name] != problem[name] for name in ("question", "solution", "answer")):
         raise ValueError(f"{call} is another problem each time: draw it from "
@@ -598,7 +613,8 @@ def try_canvas(task, problem, call, split):
 
 
 def try_judges(task, solution, answer):
-    for text in ("", solution):     # a model writes anything, nothing included
+    # A model writes anything, nothing included.
+    for text in ("", "x", solution[:-1], solution[1:], solution[::-1], solution):
         right = ask(task, "is_right", text, answer)
         if not is_flag(right):
             raise ValueError(f"{called('is_right', text, answer)} returned {short(right)}, "
@@ -656,8 +672,20 @@ def called(function, *args):
 
 
 def short(value):
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:       # of the user's own
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:40] + " ... " + text[-15:]
+
+
+def is_right(task, text, problem):
+    """What the task says of a text. Raises FloatingPointError where that is no bool."""
+    right = task.is_right(text, problem["answer"])
+    if not is_flag(right):
+        raise FloatingPointError(f"{called('is_right', text, problem['answer'])} returned "
+                                 f"{short(right)}, where True or False is needed")
+    return bool(right)
 
 
 def is_flag(value):

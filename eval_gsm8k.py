@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -27,9 +28,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import extract_answer, official_match, short
+from data import extract_answer, is_right, official_match, short
 from model import diffusion_loss, draw_masks
-from runs import ends_quietly, plain, write_csv, write_whole
+from runs import (ends_quietly, lock, may_write, plain, unlock, write_csv,
+                  write_whole)
 from sample import (add_decoder_flags, generate, load_from_flags, new_parser, positive,
                     text_length)
 
@@ -80,11 +82,11 @@ def pass_at_k(correct, k):
     unless 1 <= k <= n, and for what is neither 0 nor 1.
     """
     correct = np.asarray(correct, dtype=float)
-    if not np.isin(correct, (0, 1)).all():
+    if correct.ndim != 2 or not np.isin(correct, (0, 1)).all():
         raise ValueError("pass@k counts what is right, 1, and what is wrong, 0: a reward "
                          "is neither")
     n = correct.shape[1]
-    if not 1 <= k <= n:
+    if k not in range(1, n + 1):
         raise ValueError(f"pass@{k} of {n} samples a problem: k goes from 1 to --samples")
     chances = []
     for c in correct.sum(1).astype(int):
@@ -266,7 +268,7 @@ def judged(task, problems, n_samples, done, seconds):
     """What evaluate has collected, problem by problem -> Evaluation."""
     texts = done["texts"]
     texts = [texts[i:i + n_samples] for i in range(0, len(texts), n_samples)]
-    correct = np.array([[task.is_right(text, problem["answer"]) for text in row]
+    correct = np.array([[is_right(task, text, problem) for text in row]
                         for row, problem in zip(texts, problems)], dtype=float)
     measures = {}
     for name in done["measures"][0]:
@@ -291,7 +293,7 @@ def text_line(task, problem, index, text, nfe):
     return {"index": index, "prompt": problem["question"], "text": text,
             "extracted": None if found is None else str(found),
             "gold": str(problem["answer"]),
-            "right": bool(task.is_right(text, problem["answer"])), "nfe": int(nfe)}
+            "right": is_right(task, text, problem), "nfe": int(nfe)}
 
 
 def json_line(row):
@@ -308,45 +310,56 @@ class Texts:
     problems: list
     decoder: object
     n_samples: int
+    holder: int = None      # of its lock
+
+    def open(self):
+        """Take the file, for this process alone. Raises OSError, and ValueError for one
+        of something else, which stays as it is."""
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise ValueError(f"{self.path} is no regular file: take another --texts")
+        with open(self.path, "ab"):     # it can be written, and is there now
+            self.holder = lock(self.path, flag="--texts")
+        self.lines, self.ends = [], [0]     # what is there, and where each line ends
+        data = Path(self.path).read_bytes()
+        half = data[data.rfind(b"\n") + 1:]
+        ours = json_line({"run": self.run}).encode()[:-2]
+        if not (half.startswith(ours) or ours.startswith(half)):
+            raise ValueError(f"{self.path} is no file of texts: take another --texts")
+        for line in data[:len(data) - len(half)].splitlines(True):
+            try:
+                self.lines.append(self.checked(json.loads(line), len(self.lines)))
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise ValueError(
+                    f"{self.path}, line {len(self.lines) + 1} is not of this evaluation "
+                    f"({short(error)}): take another --texts") from None
+            self.ends.append(self.ends[-1] + len(line))
+
+    def checked(self, line, number):
+        """A line that stands in its place, and has all that a restart needs."""
+        index, sample = divmod(number, self.n_samples)
+        if line["run"] != self.run:
+            raise ValueError("other flags, or another checkpoint")
+        if (line["index"], line["sample"]) != (index, sample):
+            raise ValueError("lines are missing or in another order")
+        sides = [side for pair in line["measures"].values() for side in pair]
+        if not (type(line["text"]) is str and type(line["nfe"]) is int and sides
+                and all(type(side) is float for side in sides)
+                and line["measures"].keys() == (self.lines or [line])[0]["measures"].keys()):
+            raise ValueError("changed by hand")
+        return line
 
     def loop(self, n_batches, generator, done):
-        """evaluate's loop. Raises OSError, and ValueError for another file."""
+        """evaluate's loop. Raises OSError."""
         size = batch_size(self.task, self.n_samples) * self.n_samples
         n_rows = len(self.problems) * self.n_samples
-        lines = self.read()
-        n_done = n_batches if len(lines) == n_rows else len(lines) // size
+        n_done = n_batches if len(self.lines) == n_rows else len(self.lines) // size
+        os.truncate(self.path, self.ends[min(n_done * size, n_rows)])
         for i in range(n_done):
-            self.take(lines[i * size:(i + 1) * size], generator, done)
-        self.write(lines[:n_done * size])
+            self.take(self.lines[i * size:(i + 1) * size], generator, done)
         for i in tqdm(range(n_done, n_batches), "decoding", leave=False, initial=n_done,
                       total=n_batches):
             yield i
             self.add(done)
-
-    def read(self):
-        """The lines that are there, less a half one at the end."""
-        if not os.path.exists(self.path):
-            return []
-        if not os.path.isfile(self.path):       # a pipe would wait for ever
-            raise ValueError(f"{self.path} is no regular file: take another --texts")
-        data = Path(self.path).read_bytes()
-        whole, end, half = data.rpartition(b"\n")
-        ours = json_line({"run": self.run}).encode()[:-2]
-        if not (half.startswith(ours) or ours.startswith(half)):
-            raise ValueError(f"{self.path} is no file of texts: take another --texts")
-        lines = []
-        for number, line in enumerate(whole.split(b"\n") if end else [], 1):
-            try:
-                lines.append(json.loads(line))
-                if lines[-1]["run"] != self.run:
-                    raise ValueError("it is of other flags, or of another checkpoint")
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise ValueError(f"{self.path}, line {number} is not of this evaluation "
-                                 f"({short(error)}): take another --texts") from None
-        return lines
-
-    def write(self, lines):
-        write_whole(self.path, "".join(map(json_line, lines)).encode())
 
     def take(self, lines, generator, done):
         """Put a batch into done as if it had been sampled now."""
@@ -535,7 +548,7 @@ def parse_flags(argv):
 
 
 def parse_ks(text, n_samples):
-    ks = [int(k) if k.strip().isdecimal() else 0 for k in text.split(",")]
+    ks = [int(k) if re.fullmatch(" *[0-9]+ *", k) else 0 for k in text.split(",")]
     if not 1 <= min(ks) <= max(ks) <= n_samples:
         raise ValueError(f"--k {text}: whole numbers from 1 to --samples, as in 1,2,4")
     return list(dict.fromkeys(ks))      # each once
@@ -582,20 +595,20 @@ def main(argv=None):
         ks = parse_ks(args.k, args.samples)
         model, task, info, decoder = load_from_flags(args)
         problems = task.held_out("test", args.limit)
-        if args.csv:        # can it be written? What is there stays until the end
-            path = Path(args.csv)
-            write_whole(path, path.read_bytes() if path.is_file() else b"")
-        loop = None
+        if args.csv and args.texts and Path(args.csv).resolve() == Path(args.texts).resolve():
+            raise ValueError("--csv and --texts are one file: name two")
+        if args.csv:        # what is there stays until the end
+            may_write(args.csv, RESULT_COLUMNS)
+        texts = None
         if args.texts:
             texts = texts_of(args, task, problems, decoder)
-            texts.write(texts.read())       # can it be read and written?
-            loop = texts.loop
+            texts.open()
     except (OSError, ValueError) as error:
         parser.error(plain(str(error)))
     show_rows_left_out(task)
     try:
         found = evaluate(model, task, problems, decoder, args.samples, args.seed,
-                         name="decoding", loop=loop)
+                         name="decoding", loop=texts and texts.loop)
         show(args, task, info.get("stage", ""), problems, decoder, found, ks)
     except BrokenPipeError:
         raise
@@ -604,6 +617,8 @@ def main(argv=None):
     except KeyboardInterrupt:
         advice = f"; the same command goes on from {args.texts}" if args.texts else ""
         parser.exit(128 + 2, f"\nstopped{advice}\n")
+    finally:
+        unlock(texts and texts.holder)
 
 
 def show(args, task, stage, problems, decoder, found, ks):

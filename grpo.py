@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import torch
 
+from data import is_finite
 from model import BUDGET, chunks, distinct, has_float64, numbered
 from sample import Decoder, Sample, generate, temper, text_length
 
@@ -151,11 +152,11 @@ def judge(task, rollout: Sample, problems, pay=None):
     rewards = []
     for tokens, problem in zip(rollout.tokens.cpu(), problems):
         text, answer = task.text(tokens), problem["answer"]
-        reward = float(pay(text, answer))
-        if not abs(reward) < 1e15:
+        reward = pay(text, answer)
+        if not is_finite(reward) or abs(float(reward)) > 1e15:
             raise FloatingPointError(
                 f"the reward of {text!r}, where {answer!r} is right, is {reward}")
-        rewards.append(reward)
+        rewards.append(float(reward))
     return torch.tensor(rewards, dtype=torch.float32)
 
 

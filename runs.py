@@ -186,26 +186,52 @@ def read_csv(path, columns=None):
     return [dict(zip(header, row)) for row in rows]
 
 
+def may_write(path, columns):
+    """Raises OSError where no table can be written, ValueError where something else than
+    such a table would be lost."""
+    path = Path(path)
+    is_there = path.exists()
+    data = path.read_bytes() if path.is_file() else b""
+    if data:
+        read_csv(path, columns)
+    write_whole(path, data)
+    if not is_there:
+        path.unlink()
+
+
 def ends_quietly(main):
-    """main without a traceback at Ctrl-C, and where its output goes into a pipe that is
-    closed, as by `| head -1`. The exit status is 128 and the number of the signal."""
+    """main without a traceback at Ctrl-C, and where nobody takes its output: a pipe that
+    is closed, as by `| head -1`, or a full disk. After a signal, as SIGPIPE would be one,
+    the exit status is 128 and its number."""
     @functools.wraps(main)
     def quiet(*args, **flags):
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:      # closed from the start, by >&-
+                setattr(sys, name, open(os.devnull, "w"))
         try:
             try:
                 return main(*args, **flags)
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for stream in (sys.stdout, sys.stderr):     # which Python flushes at its end
-                os.dup2(nowhere, stream.fileno())
+            write_nowhere(sys.stdout, sys.stderr)
             sys.exit(128 + 13)
+        except OSError as error:
+            print(f"error: {plain(str(error))}", file=sys.stderr)
+            write_nowhere(sys.stdout)
+            sys.exit(1)
         except KeyboardInterrupt:
             print("\nstopped", file=sys.stderr)
             sys.exit(128 + 2)
 
     return quiet
+
+
+def write_nowhere(*streams):
+    """What Python still holds for them, and would flush at its end, is dropped."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
 
 
 def plain(text):
@@ -216,27 +242,32 @@ def plain(text):
 # the run: one folder, one owner, one state to go on from
 
 
-def lock(folder, wait=False):
-    """Hold a folder for this process until the result (a file descriptor) is closed.
+def lock(path, wait=False, flag="--out"):
+    """Hold a folder, or a file, for this process until unlock(result).
 
-    Raises ValueError if another process holds it. On Windows, which has no such lock, the
-    result is None.
+    Raises ValueError if another process holds it; flag: what names another place. On
+    Windows, which has no such lock, the result is None.
     """
     try:
         import fcntl
     except ImportError:
         return None
     # flock belongs to the open file: it ends with the process, however that ends.
-    holder = os.open(folder, os.O_RDONLY)
+    holder = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(holder, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        taken = os.fstat(holder).st_ino != os.stat(folder).st_ino   # it was just moved away
+        taken = os.fstat(holder).st_ino != os.stat(path).st_ino     # it was just moved away
     except BlockingIOError:
         taken = True
     if taken:
         os.close(holder)
-        raise ValueError(f"another run writes to {folder}: take another --out")
+        raise ValueError(f"another run writes to {path}: take another {flag}")
     return holder
+
+
+def unlock(holder):
+    if holder is not None:
+        os.close(holder)
 
 
 def is_over(process):
@@ -309,8 +340,7 @@ class Run:
     def __exit__(self, kind, error, trace):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        if self.holder is not None:
-            os.close(self.holder)
+        unlock(self.holder)
         if isinstance(error, BrokenPipeError):      # see ends_quietly
             return
         # Before the work: the user's mistake. A ValueError later is ours, or the task's: a
@@ -365,10 +395,10 @@ class Run:
         self.finished = self.state["finished"]
         if self.finished:
             return
-        self.old_rows = {table: self.rows_to_keep(table, replaces) for table in tables}
         is_there = any((self.folder / name).exists() for name in self.names(files))
         if anew and is_there and not goes_on:
             self.move_away()
+        self.old_rows = {table: self.rows_to_keep(table, replaces) for table in tables}
         self.clear_away(files)
         self.save()         # fails now, if it must
         for table in tables:
@@ -409,7 +439,7 @@ class Run:
             raise ValueError(f"{self.folder} has a run, and can't be moved away while one "
                              "stands in it: take another --out")
         number = 1
-        while (new := old.with_name(f"{old.name}.{number}")).exists():
+        while os.path.lexists(new := old.with_name(f"{old.name}.{number}")):
             number += 1
         try:
             old.rename(new)
@@ -418,25 +448,24 @@ class Run:
             raise ValueError(f"{self.folder} has a run, and can't be moved away ({error}): "
                              "take another --out") from None
         left, self.holder = self.holder, lock(self.folder)
-        if left is not None:
-            os.close(left)
+        unlock(left)
         print(f"{self.folder} had a run: it is now {new}")
 
     def clear_away(self, files):
         """Remove what a kill in the midst of writing has left: state.pt.PID.tmp."""
         names = self.names(files)
         for path in self.folder.glob("*.tmp"):
-            found = re.fullmatch(r"(.+)\.(\d+)\.tmp", path.name)
+            found = re.fullmatch(r"(.+)\.([1-9][0-9]{0,9})\.tmp", path.name)
             if found and found[1] in names and path.is_file() and is_over(int(found[2])):
                 path.unlink()
 
     def rows_to_keep(self, table, replaces):
         path = self.file(table)
-        if replaces is None or not path.exists():
+        if not path.exists():
             return []
-        rows = read_csv(path, self.tables[table])
+        rows = read_csv(path, self.tables[table])       # also if none is kept: is it ours?
         try:
-            return [row for row in rows if not replaces(row)]
+            return [row for row in rows if replaces and not replaces(row)]
         except ValueError as error:
             raise ValueError(f"{path} was changed by hand: {error}") from None
 

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 
-from data import TASKS, read_jsonl
+from data import TASKS, is_right, read_jsonl
 from model import (ALONE, MaskedDiffusionLM, ModelConfig, chunks, diffusion_loss,
                    distinct, draw_masks, from_weights, has_float64, numbered)
 from runs import ends_quietly, is_sound, load, plain, save
@@ -428,6 +428,13 @@ def positive(kind):
     return parse
 
 
+def folder(text):
+    """A flag's type: a folder that has a name."""
+    if not text.strip():
+        raise ArgumentTypeError("is empty: name a folder")
+    return text
+
+
 def add_decoder_flags(parser):
     add = parser.add_argument
     add("--checkpoint", default="out/justgrpo.pt", help="made by train.py")
@@ -456,7 +463,6 @@ def load_from_flags(args):
     if args.samples > 1 and args.temperature == 0 and args.order != "random":
         raise ValueError(f"--samples {args.samples}: at temperature 0 they are all equal (but "
                          "in random order); give a --temperature")
-    torch.manual_seed(args.seed)
     return model, task, info, decoder
 
 
@@ -549,7 +555,9 @@ def main(argv=None):
         problem, prompts = pick_problem(args, task, model)
     except (OSError, ValueError) as error:
         parser.error(plain(str(error)))
-    sample = generate(model, prompts.to(model.cos.device), task.completion_length, decoder)
+    L, generator = task.completion_length, torch.Generator().manual_seed(args.seed)
+    sample = generate(model, prompts.to(model.cos.device), L, decoder,
+                      lambda: torch.rand(len(prompts), L, generator=generator))
     print("question  " + plain(problem["question"].strip()))
     speed = text_length(sample.tokens, task.eos_id) / sample.nfe
     for i, tokens in enumerate(sample.tokens):
@@ -561,7 +569,7 @@ def main(argv=None):
 def verdict(task, tokens, problem):
     if "answer" not in problem:
         return ""
-    if task.is_right(task.text(tokens), problem["answer"]):
+    if is_right(task, task.text(tokens), problem):
         return "; right"
     return f"; wrong, it is {plain(str(problem['answer']))}"
 

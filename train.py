@@ -28,7 +28,7 @@ from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, Interval, bootstrap, cr
 from grpo import Arm, Recipe, grpo
 from model import ALONE, MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks
 from runs import Run, ends_quietly, plain
-from sample import (Decoder, load_checkpoint, new_parser, pick_device, positive,
+from sample import (Decoder, folder, load_checkpoint, new_parser, pick_device, positive,
                     save_checkpoint)
 
 # What act 3 samples from, at the paper's temperature,
@@ -55,7 +55,7 @@ WATCHED = "left_to_right", "confidence", "threshold"
 TABLES = {"results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS,
           "log": ["stage", "step", "loss", "reward", "signal", "entropy", "length", "seconds",
                   *WATCHED]}
-FILES = "base.pt", "justgrpo.pt", "texts.jsonl"
+FILES = "base.pt", "justgrpo.pt", "texts.jsonl", "progress.png"
 STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
 
 # ----------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def make_parser():
         "Pretrain, measure the flexibility trap, train by JustGRPO, measure again.")
     add = parser.add_argument
     # what to run
-    add("--out", default="out", help="folder for checkpoints and tables")
+    add("--out", type=folder, default="out", help="folder for checkpoints and tables")
     add("--stage", default="all", choices=["pretrain", "trap", "grpo", "all"],
         help="one act only; the later ones go on from the files in --out, pretrain starts "
              "anew")
@@ -457,7 +457,7 @@ def open_task(args, task):
             "--data and --test go together: GSM8K's training file and its test file")
     if task is None:
         task = GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Toy()
-    try_task(task)
+    try_task(task, last=first_rl_problem(args.seed))
     return task
 
 

@@ -25,7 +25,7 @@ from grpo import (Arm, Recipe, Terms, advantages, find_states, judge, log_probs,
                   run_states)
 from model import BUDGET, diffusion_loss, draw_masks
 from runs import Run, ends_quietly
-from sample import Decoder, new_parser, pick_device, positive, temper, text_length
+from sample import Decoder, folder, new_parser, pick_device, positive, temper, text_length
 
 # ----------------------------------------------------------------------------------------
 # what is asked of the likelihood
@@ -301,7 +301,7 @@ def make_parser():
     add = parser.add_argument
     add("arm", choices=ARMS, metavar="ARM", help="; ".join(
         f"{name}: {rival.text}" for name, rival in ARMS.items()))
-    add("--out", default="out", help="folder with train.py's base.pt")
+    add("--out", type=folder, default="out", help="folder with train.py's base.pt")
     add("--resume", action="store_true", help="go on with the run that was stopped, with the "
         "same flags")
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from data import Toy
 from eval_gsm8k import evaluate, print_table
 from grpo import advantages, judge, policy_losses
-from runs import ends_quietly, write_csv
+from runs import ends_quietly, may_write, write_csv
 from sample import Decoder, generate, load_checkpoint, pick_device, text_length
 from train import TRAP
 
@@ -289,7 +289,7 @@ def main(argv=None):
         models = {when: load_checkpoint(f"{args.out}/{name}.pt", device)[0]
                   for when, name in (("start", "base"), ("end", "justgrpo"))}
         if args.csv:
-            write_csv(args.csv, COLUMNS, [])        # fails now, if it must
+            may_write(args.csv, COLUMNS)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f"{platform.platform()}, {torch.get_num_threads()} threads, "

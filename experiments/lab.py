@@ -18,7 +18,6 @@ import hashlib
 import importlib.util
 import io
 import math
-import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ import train
 from data import Toy
 from eval_gsm8k import (Interval, bootstrap, columns_of, evaluate, pass_at_k,
                         proportion)
-from runs import lock, read_csv, write_csv, write_whole
+from runs import lock, read_csv, unlock, write_csv, write_whole
 from sample import Decoder, load_checkpoint
 
 # Of the evaluation, what is kept beside the counts: "value low high" each.
@@ -91,8 +90,7 @@ def locked(folder):
     try:
         yield
     finally:
-        if holder is not None:      # None on Windows
-            os.close(holder)
+        unlock(holder)
 
 
 def base_path(folder, name, seed, quick=False):

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import re
 import sys
 import threading
 from decimal import Decimal
@@ -30,7 +31,7 @@ from eval_gsm8k import Interval, bootstrap, crossing, evaluate, measure_rows, pa
 from experiments import arms, lab, scaling
 from grpo import Arm, judge, log_probs
 from model import MaskedDiffusionLM, ModelConfig
-from runs import Run, read_csv, save
+from runs import Run, load, lock, read_csv, save, unlock
 from sample import Decoder, draw, generate, save_checkpoint
 from tests.test_eval import Recite
 from tests.test_scripts import TINY, TINY_RL, as_row, contents, done, no_matplotlib, refused, run
@@ -223,7 +224,7 @@ BAD_TASKS = [       # members, words of the line
     (dict(problem=lambda self, split, index: ("1", "1", "1")), "returned ('1', '1', '1')"),
     (dict(problem=lambda self, split, index: {"question": "1", "answer": "1"}), "a dict of"),
     (dict(problem=lambda self, split, index: ROWS[index]),
-     "problem('train', 100000000) ended in IndexError"),
+     "problem('train', 5000000) ended in IndexError"),
     (dict(problem=lambda self, split, index: ROWS[index % 9]),
      "the question '0' is in two splits, train and validation"),
     (dict(problem=lambda self, split, index: {**ROWS[0], "question": str(random.random())[:5]}),
@@ -247,6 +248,12 @@ BAD_TASKS = [       # members, words of the line
     (dict(completion_length=None), "sets no completion_length"),
     (dict(settings={"seen": {1, 2}}), "describe() ended in TypeError"),
     (dict(size=lambda self, split: "9"), "size('train') returned '9'"),
+    (dict(size=lambda self, split: 0), "size('train') returned 0"),
+    (dict(problem=answered(math.nan)), "the answer of problem('train', 0) is nan"),
+    (dict(problem=answered(10**5000)), "the answer of problem('train', 0): Exceeds"),
+    (dict(is_right=lambda self, text, answer: len(text) == 5 or None), "returned None"),
+    (dict(is_right=lambda self, text, answer: sum(map(str.__eq__, text, answer)) / 5),
+     "returned 0.8"),
     (dict(size=lambda self, split: -1), "size('train') returned -1")]
 BAD_FORKS = [
     (dict(solution=lambda self, problem, n: " #### 5"), "must find its own solution right"),
@@ -561,7 +568,8 @@ DEAD = dead_process()
 THEIRS = ["lab notes.2026-03.tmp", "notes.pt.7.tmp", f"old.{DEAD}.tmp", f"results.csv.{DEAD}.tmp.bak",
           f"my results.csv.{DEAD}.tmp", f"base.pt.{DEAD}", "results.csv.tmp", "state.pt.x.tmp",
           f"other.csv.{DEAD}.tmp", f"rival.pt.{DEAD}.tmp", f"state.pt.{os.getppid()}.tmp",
-          "state.pt.-1.tmp", f"rival-results.csv.{DEAD}.tmp"]
+          "state.pt.-1.tmp", f"state.pt.0{DEAD}.tmp", "state.pt.\u0661\u0662.tmp",
+          f"state.pt.{'9' * 30}.tmp", f"rival-results.csv.{DEAD}.tmp"]
 LEFT = [f"{name}.{DEAD}.tmp" for name in (
     "state.pt", "summary.json", "results.csv", "measures.csv", "base.pt", "texts.jsonl")]
 
@@ -581,6 +589,41 @@ def test_what_a_kill_has_left_is_removed_and_nothing_else(tmp_path):
                     "measures.csv", "log.csv", "state.pt", "summary.json"}
 
 
+def test_an_arm_done_again_refuses_its_own_table_with_a_column_more_and_so_does_a_resume(tmp_path):
+    save_checkpoint(tmp_path / "base.pt", network(TOY), TOY, stage="base", seed=0)
+    done(arms.main, "fork", *FEW_RL, "--out", tmp_path)
+    done(train.main, *FEW, "--stage", "pretrain", "--out", tmp_path / "out")
+    state = load(tmp_path / "out" / "state.pt")
+    save(tmp_path / "out" / "state.pt", {**state, "finished": False})
+    for path in (tmp_path / "fork-results.csv", tmp_path / "out" / "log.csv"):
+        header, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([f"{header},notes", *(f"{row},mine" for row in rows)]))
+    before = contents(tmp_path)
+    refused(arms.main, "fork", *FEW_RL, "--out", tmp_path, about="fork-results.csv")
+    refused(train.main, *FEW, "--stage", "pretrain", "--resume", "--out", tmp_path / "out",
+            about="log.csv")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("what", ["notes", "checkpoint", "data", "texts", "other table"])
+def test_csv_is_written_over_nothing_but_such_a_table(what, checkpoint, tmp_path):
+    path = {"checkpoint": checkpoint}.get(what, tmp_path / "file")
+    data = rows_file(tmp_path / "data.jsonl", "a?")
+    flags = ["--checkpoint", checkpoint, "--data", data, "--limit", 2, "--csv", path]
+    if what == "texts":
+        flags += ["--texts", tmp_path / "there" / ".." / "file"]
+    elif what == "data":
+        flags[-1] = data
+    elif what != "checkpoint":
+        path.write_text("a,notes\n1,mine\n" if what == "other table" else "mine")
+    before = contents(tmp_path)
+    words = {"texts": "--csv", "checkpoint": "is no table"}
+    refused(eval_gsm8k.main, *flags, about=words.get(what, "move it away"))
+    assert contents(tmp_path) == before
+    for _ in range(2):
+        done(eval_gsm8k.main, *flags[:6], "--csv", tmp_path / "new.csv")
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "all"])
 def test_a_run_is_moved_away_with_all_that_lies_beside_it(stage, tmp_path, monkeypatch):
     out, link = tmp_path / "deep" / "out", tmp_path / "link"
@@ -588,7 +631,7 @@ def test_a_run_is_moved_away_with_all_that_lies_beside_it(stage, tmp_path, monke
     link.symlink_to(out)
     for name in ("base.pt", "notes.txt", "rival-results.csv", "rival-state.pt", "x-state.pt"):
         (out / name).write_text(f"old {name}")
-    (out.parent / "out.1").write_text("taken")
+    (out.parent / "out.1").symlink_to("nowhere")        # taken
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     with Run("x.py", []) as run:
         run.begin(link, {}, {}, files=["base.pt"], anew=True)
@@ -686,6 +729,25 @@ class ClosedPipe(io.TextIOWrapper):
         super().__init__(os.fdopen(writer, "wb"), write_through=True)
 
 
+@pytest.mark.parametrize("main, flags", [
+    (sample.main, []), (eval_gsm8k.main, ["--limit", "1"]), (train.main, None)])
+def test_without_any_stdout_or_on_a_full_one_there_is_no_traceback(main, flags, checkpoint,
+                                                                   tmp_path, monkeypatch):
+    flags = [*FEW, "--out", str(tmp_path)] if flags is None else [
+        *flags, "--checkpoint", str(checkpoint)]
+    with no_matplotlib(), monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)      # >&-
+        main(flags)
+    monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))
+    monkeypatch.setattr(sys, "stderr", open(tmp_path / "err", "w", buffering=1))
+    with pytest.raises(SystemExit) as stop:
+        main([*flags, "--stage", "trap"] if main is train.main else flags)
+    sys.stdout.close(), sys.stderr.close()
+    assert stop.value.code == 1
+    lines = (tmp_path / "err").read_text().splitlines()
+    assert "Traceback" not in lines and "No space left" in lines[-1]
+
+
 @pytest.mark.parametrize("closed", ["stdout", "both"])
 @pytest.mark.parametrize("command", [
     "sample --watch --samples 60 --temperature 1", "sample --help", "eval_gsm8k --limit 2",
@@ -736,8 +798,13 @@ def test_too_few_rows_to_hold_one_in_twenty_out_are_called_too_few(n, tmp_path):
         except ValueError:
             continue
         questions.append(f"q{i}?")
-    with pytest.raises(ValueError, match=rf"a\.jsonl has {n} rows, too few .* 100 or more"):
+    with pytest.raises(ValueError, match=rf"a\.jsonl has {n} rows with {n} questions, too few"):
         gsm8k(tmp_path, [f"few {i}?" for i in range(40) if i in FEW_HELD_IN][:n])
+
+
+def test_many_rows_of_few_questions_are_few(tmp_path):
+    with pytest.raises(ValueError, match="has 150 rows with 1 questions, too few"):
+        gsm8k(tmp_path, [f"few {FEW_HELD_IN[0]}?"] * 150)
 
 
 FEW_HELD_IN = [i for i in range(40)
@@ -856,6 +923,64 @@ def test_texts_of_something_else_are_refused_and_left_as_they_are(content, check
     before = path.read_bytes()
     refused(eval_gsm8k.main, *flags, about=["texts.jsonl", "another --texts"])
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [
+    lambda lines: lines[1:], lambda lines: lines[::-1], lambda lines: [*lines[:1], *lines],
+    lambda lines: [line.replace('"nfe"', '"mfe"') for line in lines],
+    lambda lines: [line.replace('"sample": 0', '"sample": 1') for line in lines],
+    lambda lines: [re.sub('"nfe": ([0-9]+)', r'"nfe": "\1"', line) for line in lines],
+    lambda lines: [re.sub('"text": "[^"]*"', '"text": null', line) for line in lines],
+    lambda lines: [re.sub('"measures": .*', '"measures": {}}', line) for line in lines],
+    lambda lines: [re.sub('"bypass_fork"', '"bypass"', line) for line in lines[:1]] + lines[1:],
+    lambda lines: [lines[0], "", *lines[1:]]])
+def test_texts_that_were_changed_are_refused_and_left_as_they_are(change, checkpoint, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    flags = ["--checkpoint", checkpoint, "--limit", 4, "--texts", path]
+    done(eval_gsm8k.main, *flags)
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+    before = path.read_bytes()
+    refused(eval_gsm8k.main, *flags, about=["texts.jsonl, line ", "another --texts"])
+    assert path.read_bytes() == before
+
+
+def test_of_two_evaluations_that_keep_their_texts_in_one_file_the_second_is_refused(checkpoint,
+                                                                                   tmp_path):
+    path = tmp_path / "texts.jsonl"
+    flags = ["--checkpoint", checkpoint, "--limit", 2, "--texts", path]
+    path.touch()
+    holder = lock(path)
+    refused(eval_gsm8k.main, *flags, about=["another run", "another --texts"])
+    assert path.read_bytes() == b""
+    unlock(holder)
+    done(eval_gsm8k.main, *flags)
+
+
+def test_a_pipe_is_no_file_of_texts(checkpoint, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    refused(eval_gsm8k.main, "--checkpoint", checkpoint, "--texts", tmp_path / "pipe", about="pipe")
+
+
+@pytest.mark.parametrize("main", [sample.main, eval_gsm8k.main])
+def test_ctrl_c_ends_in_one_line(main, checkpoint, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(sample, "look", stop)
+    monkeypatch.setattr(sample, "try_device", lambda device: None)
+    flags = ["--checkpoint", checkpoint]
+    if main is eval_gsm8k.main:
+        flags += ["--texts", tmp_path / "texts.jsonl"]
+    status, _, err = run(main, *flags)
+    assert status == 128 + 2 and "Traceback" not in err
+    assert "stopped" in err and ("the same command goes on from" in err) == (len(flags) > 2)
+
+
+def test_two_samples_at_once_are_those_of_one(checkpoint, capsys):
+    flags = ["--checkpoint", str(checkpoint), "--samples", "8", "--temperature", "1", "--seed", "3"]
+    sample.main(flags)
+    alone = sorted(capsys.readouterr().out.splitlines())
+    assert in_threads(*[lambda: sample.main(flags)] * 2) == []
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(alone * 2)
 
 
 @pytest.mark.parametrize("flags", [

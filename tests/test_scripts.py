@@ -581,6 +581,7 @@ REFUSED = [     # commands, their flags, words of the message
     ([TRAIN], "--data train.jsonl --test leak.jsonl", "1 questions", "leak.jsonl",
      "train.jsonl"),
     ([TRAIN], "--data few.jsonl --test test.jsonl", "few.jsonl has 3 rows"),
+    (TRAINERS, "--out ''", "argument --out", "is empty"),
     ([TRAIN], "--stage sleep", "'sleep'", "pretrain", "grpo"),
     ([TRAIN], "--dtype int8", "'int8'", "bfloat16"),
     ([TRAIN], "--width 12", "--width 12", "multiple of 8"),
