@@ -232,7 +232,7 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, 
     budget: probabilities a step, which bounds the memory. name: of a progress bar.
     loop(n, generator, done) yields the numbers of the batches, as Run.loop does, which
     can stop and go on; done, a dict, is all that there is of the batches before.
-    (`kept` is another.)
+    (Texts.loop is another.)
     """
     device, L = next(model.parameters()).device, task.completion_length
     generator = torch.Generator().manual_seed(seed)

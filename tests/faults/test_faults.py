@@ -318,7 +318,9 @@ def test_a_folder_removed_during_the_run_is_one_line(tmp_path):
 
 def test_an_evaluation_keeps_the_old_rows_until_the_new_are_whole(whole, tmp_path):
     path = tmp_path / "rows.csv"
-    path.write_text("earlier\n")
+    columns = eval_gsm8k.RESULT_COLUMNS
+    path.write_text(",".join(columns) + "\n" + "," * (len(columns) - 1) + "\n")
+    earlier = path.read_bytes()
 
     def full():
         raise OSError(28, "No space left on device")
@@ -327,7 +329,7 @@ def test_an_evaluation_keeps_the_old_rows_until_the_new_are_whole(whole, tmp_pat
         status, out, err = run(eval_gsm8k.main, "--checkpoint", whole / "base.pt", "--limit", 2,
                                "--csv", path)
     assert "No space" in last_line(status, err) and "pass@1" in out
-    assert path.read_text() == "earlier\n" and len(contents(tmp_path)) == 1
+    assert path.read_bytes() == earlier and len(contents(tmp_path)) == 1
 
 
 # ---------------------------------------------------------------------------- damaged and hostile
