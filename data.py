@@ -264,6 +264,18 @@ class Task:
             self.rows[split] = [row for row in rows if self.fits(row, split)]
             self.too_long[split] = len(rows) - len(self.rows[split])
 
+    def left_out(self, split, rows="rows"):
+        """What use_rows has left out, in words; rows: what they are called."""
+        found = []
+        if self.too_long.get(split):
+            found.append(f"{self.too_long[split]} {rows} are too long for this canvas and "
+                         "left out")
+        lines = self.repeated.get(split)
+        if lines:
+            named = ", ".join(map(str, lines[:20])) + (", ..." if lines[20:] else "")
+            found.append(f"{len(lines)} {rows} are repeated and evaluated once: lines {named}")
+        return found
+
     def fits(self, row, split):
         encode = self.tokenizer.encode_ordinary
         if len(encode(row["question"])) > self.prompt_length:
@@ -427,6 +439,9 @@ class Toy(Task):
 # GSM8K, from its files
 
 
+WANTED = 'expected {"question": "...", "answer": "... #### 42"}'
+
+
 def read_jsonl(path):
     """GSM8K's file format, one {"question", "answer"} a line -> problems.
 
@@ -452,9 +467,6 @@ def read_jsonl(path):
             found = getattr(error, "msg", error)    # JSON's own says "line 1", always
             raise ValueError(f"{path}, line {number}: {WANTED}, got: {found}") from None
     return problems
-
-
-WANTED = 'expected {"question": "...", "answer": "... #### 42"}'
 
 
 def parse_row(line):
@@ -590,16 +602,14 @@ def try_problem(task, split, index):
     try_judges(task, problem["solution"], problem["answer"])
     if task.n_steps:
         try_forks(task, problem)
-    return problem
 
 
 def try_canvas(task, problem, call, split):
     """Question and solution must fit, and come back from the tokenizer."""
-    rooms = {"question": (task.prompts, task.prompt_length),
-             "solution": (task.completions, task.completion_length)}
-    if split == "test":     # of these only the question has to fit
-        del rooms["solution"]
-    for name, (canvas, length) in rooms.items():
+    canvases = {"question": task.prompts}
+    if split != "test":     # of test problems only the question has to fit
+        canvases["solution"] = task.completions
+    for name, canvas in canvases.items():
         text = problem[name]
         try:
             canvas([text])
@@ -617,8 +627,7 @@ def try_judges(task, solution, answer):
     for text in ("", "x", solution[:-1], solution[1:], solution[::-1], solution):
         right = ask(task, "is_right", text, answer)
         if not is_flag(right):
-            raise ValueError(f"{called('is_right', text, answer)} returned {short(right)}, "
-                             "where True or False is needed")
+            raise ValueError(no_flag(text, answer, right))
         reward = ask(task, "reward", text, answer)
         if not is_finite(reward):
             raise ValueError(f"{called('reward', text, answer)} returned {short(reward)}, "
@@ -683,9 +692,13 @@ def is_right(task, text, problem):
     """What the task says of a text. Raises FloatingPointError where that is no bool."""
     right = task.is_right(text, problem["answer"])
     if not is_flag(right):
-        raise FloatingPointError(f"{called('is_right', text, problem['answer'])} returned "
-                                 f"{short(right)}, where True or False is needed")
+        raise FloatingPointError(no_flag(text, problem["answer"], right))
     return bool(right)
+
+
+def no_flag(text, answer, right):
+    return (f"{called('is_right', text, answer)} returned {short(right)}, where True or "
+            "False is needed")
 
 
 def is_flag(value):

@@ -40,6 +40,7 @@ KEY = ["stage", "order", "selection", "block_length", "temperature"]
 RESULT_COLUMNS = KEY + ["k", "value", "low", "high", "nfe", "n_problems", "n_samples",
                         "seed"]
 MEASURE_COLUMNS = KEY + ["measure", "value", "low", "high", "seed"]
+BUDGET = 2**23      # probabilities a step: this bounds the memory of an evaluation
 
 # ----------------------------------------------------------------------------------------
 # statistics
@@ -218,18 +219,22 @@ class Evaluation:
     """What a decoder made of Q problems, n samples each."""
     correct: np.ndarray     # (Q, n), 1 where a text is right, else 0
     texts: list             # Q lists of n
-    nfe: float              # forward evaluations a row, mean
-    nfe_of: np.ndarray      # (Q, n) and of each
+    nfe_of: np.ndarray      # (Q, n) forward evaluations of each
     n_forward: int          # evaluations that were run: rows share equal canvases
     seconds: float
     measures: dict          # name -> numerator (Q,), denominator (Q,)
 
+    @property
+    def nfe(self):
+        """Forward evaluations a row, mean."""
+        return float(self.nfe_of.mean())
 
-def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, name=None,
+
+def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=BUDGET, name=None,
              decode=generate, loop=None):
     """Sample n completions of each problem -> Evaluation; None if loop was stopped.
 
-    budget: probabilities a step, which bounds the memory. name: of a progress bar.
+    budget: probabilities a step. name: of a progress bar.
     loop(n, generator, done) yields the numbers of the batches, as Run.loop does, which
     can stop and go on; done, a dict, is all that there is of the batches before.
     (Texts.loop is another.)
@@ -259,7 +264,7 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=2**23, 
     return judged(task, problems, n_samples, done, time.time() - start)
 
 
-def batch_size(task, n_samples, budget=2**23):
+def batch_size(task, n_samples, budget=BUDGET):
     """How many problems are sampled at a time."""
     return max(1, budget // (n_samples * task.completion_length * task.tokenizer.n_vocab))
 
@@ -279,21 +284,20 @@ def judged(task, problems, n_samples, done, seconds):
     if n_samples > 1:       # different texts of a problem's n
         measures["distinct"] = [len(set(row)) for row in texts], [1] * len(texts)
     nfe = np.array(done["nfe"]).reshape(correct.shape)
-    return Evaluation(correct, texts, float(nfe.mean()), nfe, done["n_forward"], seconds,
-                      measures)
+    return Evaluation(correct, texts, nfe, done["n_forward"], seconds, measures)
 
 # ----------------------------------------------------------------------------------------
 # texts on disk, one JSON line a sample
 
 
-def text_line(task, problem, index, text, nfe):
+def text_line(problem, index, text, right, nfe):
     """Of a text: index (of the problem), prompt, text, extracted (the number after ####,
     by which a task of one's own need not judge), gold, right, nfe (evaluations)."""
     found = extract_answer(text)
     return {"index": index, "prompt": problem["question"], "text": text,
             "extracted": None if found is None else str(found),
             "gold": str(problem["answer"]),
-            "right": is_right(task, text, problem), "nfe": int(nfe)}
+            "right": bool(right), "nfe": int(nfe)}
 
 
 def json_line(row):
@@ -383,8 +387,9 @@ class Texts:
         with open(self.path, "a", encoding="utf-8", newline="\n") as file:
             for row in range(n):
                 index, sample = divmod(first + row, self.n_samples)
-                line = text_line(self.task, self.problems[index], index,
-                                 done["texts"][first + row], done["nfe"][first + row])
+                problem, text = self.problems[index], done["texts"][first + row]
+                line = text_line(problem, index, text, is_right(self.task, text, problem),
+                                 done["nfe"][first + row])
                 own = {name: values[row] for name, values in sides.items()}
                 file.write(json_line({"run": self.run, **line, "sample": sample,
                                       "measures": own}))
@@ -482,18 +487,20 @@ def result_rows(stage, decoder, evaluation, seed, ks=(1,)):
 def measure_rows(stage, decoder, evaluation, seed):
     """Rows of measures.csv."""
     key = row_key(stage, decoder, seed)
-    rows = []
-    for name, (part, whole) in evaluation.measures.items():
-        found = bootstrap(part, whole)
-        if name in ("early_end", "malformed"):      # of texts, n of each problem
-            found = proportion(np.divide(part, whole))
-        rows.append({**key, "measure": name, **found.rounded()})
-    return rows
+    return [{**key, "measure": name, **interval_of(name, *sides).rounded()}
+            for name, sides in evaluation.measures.items()]
 
 
-def number(value, form=".3f"):
+def interval_of(measure, part, whole):
+    """A measure's Interval, of its two sides (Q,)."""
+    if measure in ("early_end", "malformed"):       # of texts, n of each problem
+        return proportion(np.divide(part, whole))
+    return bootstrap(part, whole)
+
+
+def number(value):
     """For a table: what is nan, as a rate of nothing is, is "-"."""
-    return "-" if value != value else f"{value:{form}}"
+    return "-" if value != value else f"{value:.3f}"
 
 
 def print_table(header, rows):
@@ -576,15 +583,6 @@ def show_answers(problems, found):
               "data.py lists the differences")
 
 
-def show_rows_left_out(task, split="test"):
-    n, lines = task.too_long.get(split), task.repeated.get(split)
-    if n:
-        print(f"{n} {split} rows do not fit this model's canvas and are left out")
-    if lines:
-        print(f"{len(lines)} {split} rows are repeated and evaluated once: lines "
-              f"{', '.join(map(str, lines[:20]))}{', ...' if lines[20:] else ''}")
-
-
 @ends_quietly
 def main(argv=None):
     parser, args = parse_flags(argv)
@@ -605,23 +603,21 @@ def main(argv=None):
             texts.open()
     except (OSError, ValueError) as error:
         parser.error(plain(str(error)))
-    show_rows_left_out(task)
+    for line in task.left_out("test", "test rows"):
+        print(line)
     try:
         found = evaluate(model, task, problems, decoder, args.samples, args.seed,
-                         name="decoding", loop=texts and texts.loop)
-        show(args, task, info.get("stage", ""), problems, decoder, found, ks)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        parser.exit(1, f"{parser.prog}: error: {plain(str(error))}\n")
+                         name="decoding", loop=texts.loop if texts else None)
     except KeyboardInterrupt:
         advice = f"; the same command goes on from {args.texts}" if args.texts else ""
         parser.exit(128 + 2, f"\nstopped{advice}\n")
     finally:
-        unlock(texts and texts.holder)
+        if texts:
+            unlock(texts.holder)
+    show(args, info.get("stage", ""), problems, decoder, found, ks)
 
 
-def show(args, task, stage, problems, decoder, found, ks):
+def show(args, stage, problems, decoder, found, ks):
     """Print a table, and write --csv."""
     results = result_rows(stage, decoder, found, args.seed, ks)
     rows = [(f"pass@{row['k']}", row) for row in results]

@@ -214,11 +214,12 @@ def ends_quietly(main):
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:
-            write_nowhere(sys.stdout, sys.stderr)
+            drop_what_is_left()
             sys.exit(128 + 13)
         except OSError as error:
-            print(f"error: {plain(str(error))}", file=sys.stderr)
-            write_nowhere(sys.stdout)
+            program = os.path.basename(sys.argv[0])
+            print(f"{program}: error: {plain(str(error))}", file=sys.stderr)
+            drop_what_is_left()
             sys.exit(1)
         except KeyboardInterrupt:
             print("\nstopped", file=sys.stderr)
@@ -227,11 +228,13 @@ def ends_quietly(main):
     return quiet
 
 
-def write_nowhere(*streams):
-    """What Python still holds for them, and would flush at its end, is dropped."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in streams:
-        os.dup2(nowhere, stream.fileno())
+def drop_what_is_left():
+    """What Python still holds of the output, can't write, and would try to at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def plain(text):

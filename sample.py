@@ -472,7 +472,8 @@ def pick_device(name):
     devices = ("cuda", "mps", "cpu") if name == "auto" else (name,)
     for device in devices:
         with suppress(RuntimeError, AssertionError, TypeError):
-            try_device(device)
+            if device != "cpu":
+                try_device(device)
             if not has_float64(device):
                 print(f"note: {device} has no float64: draws and sums are made in float32")
             return device

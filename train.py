@@ -147,13 +147,7 @@ def show_task(args, task):
           f"vocabulary {task.tokenizer.n_vocab}; seed {args.seed}")
     for split in SPLITS:
         size = task.size(split) or "endless"
-        line = f"  {split}: {size} problems"
-        if task.too_long.get(split):
-            line += (f"; {task.too_long[split]} rows are too long for this canvas and "
-                     "left out")
-        if task.repeated.get(split):
-            line += f"; {len(task.repeated[split])} repeated rows are left out"
-        print(line)
+        print("; ".join([f"  {split}: {size} problems", *task.left_out(split)]))
     if task.n_steps:
         print("Look at the bars: there the text either goes on or jumps to the answer; "
               "both are right.")
@@ -407,8 +401,8 @@ def keep_texts(args, run, task, found):
     for stage, by_name in found.items():
         for name, evaluation in by_name.items():
             for index, problem in enumerate(problems):
-                line = text_line(task, problem, index, evaluation.texts[index][0],
-                                 evaluation.nfe_of[index, 0])
+                line = text_line(problem, index, evaluation.texts[index][0],
+                                 evaluation.correct[index, 0], evaluation.nfe_of[index, 0])
                 lines.append(json_line(
                     {"stage": stage, "decoder": str(GREEDY[name]), **line}))
     run.write("texts.jsonl", "".join(lines).encode())

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 import train
 from data import Toy
-from eval_gsm8k import (Interval, bootstrap, columns_of, evaluate, pass_at_k,
-                        proportion)
+from eval_gsm8k import (Interval, bootstrap, columns_of, evaluate, interval_of,
+                        pass_at_k, proportion)
 from runs import lock, read_csv, unlock, write_csv, write_whole
 from sample import Decoder, load_checkpoint
 
@@ -232,7 +232,7 @@ def measure(args, cell):
                                 for texts, text in zip(found.texts, worked))
     for name, sides in found.measures.items():
         if name in MEASURES:
-            row[name] = joined(f"{number:.5g}" for number in bootstrap(*sides))
+            row[name] = joined(f"{number:.5g}" for number in interval_of(name, *sides))
     return row
 
 

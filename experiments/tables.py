@@ -61,10 +61,6 @@ def value(row):
     return float(row["value"])
 
 
-def interval(row):
-    return Interval.of(row)
-
-
 def measured(seeds, decoders):
     """Those of TRAP or GREEDY that every run has measured, before RL and after it."""
     found = dict(decoders)
@@ -80,7 +76,7 @@ def measured(seeds, decoders):
 
 
 def with_interval(row, sign=""):
-    return bracketed(interval(row), sign)
+    return bracketed(Interval.of(row), sign)
 
 
 def mean(values):
@@ -187,7 +183,7 @@ def crossing(assets):
             continue
         for seed, run in seeds.items():
             leads = {k: measure(run, "base", decoder, f"lead_of_ltr_at_{k}") for k in KS}
-            first = overtakes({k: interval(row) for k, row in leads.items()})
+            first = overtakes({k: Interval.of(row) for k, row in leads.items()})
             over = {None: "never", KS[0]: "from the start"}.get(first, f"k={first}")
             cells = [with_interval(row, "+") for row in leads.values()]
             rows.append([decoder, seed, *cells, over])
@@ -321,7 +317,7 @@ def numbers_of_seeds(assets):
 
 def numbers_of_gsm8k(assets):
     right = pick(read_csv(assets / "gsm8k" / "test400.csv"), stage="justgrpo", k=1)
-    accuracy = interval(right)
+    accuracy = Interval.of(right)
     [common] = read_csv(assets / "gsm8k" / "majority.csv")
     majority = int(common["right"]) / int(common["n_problems"])
     return {"gsm8k_right": f"{accuracy.value * int(right['n_problems']):.0f}",

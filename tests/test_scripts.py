@@ -364,9 +364,8 @@ class Stopping(Coin):
         return super().judge(text, answer)
 
 
-# Seven evaluations of 4 problems, whose texts are kept with a verdict each, 4 more for each of
-# three validations, then 16 rollouts a step.
-IN_FIRST_GRPO_STEP = (7 + 7 + 3) * 4 + 8
+# Seven evaluations of 4 problems, 4 more for each of three validations, then 16 rollouts a step.
+IN_FIRST_GRPO_STEP = (7 + 3) * 4 + 8
 
 
 def go_on(main, out):
