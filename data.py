@@ -1,16 +1,17 @@
 """The task: what the model reads, and what counts as right.
 
-The toy is GSM8K in miniature. A question tells a story about one number; a solution may
-write the running value after each operation, and ends in GSM8K's own "#### N":
+The toy is GSM8K in miniature. A question tells a story about one number; its worksheet
+has a line for the value after each operation, and ends in GSM8K's own "#### N":
 
-    Bob has 8 of 12, gives 5, gets 1, times 3, swaps all, gets 6, gives 1. How many?
-    | 8 -5 -> 3| +1 -> 4| *3 -> 12| ~all -> 0| +6 -> 6| -1 -> 5 #### 5   every step written
-    | #### 5                                                            "in the head"
+    Bob has 9 of 30, swaps all, gets 4, swaps all, swaps all, gets 3, gives 5. How many?
+    | 9 ~all -> 21| +4 -> 25| ~all -> 5| ~all -> 25| +3 -> 28| -5 -> 23 #### 23
+    | -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- #### 23
 
-At every bar the text *forks*: one more step, or a jump to "####" (with probability
-`direct` at the start, `skip` later). Both are right, but only writing every step makes
-it easy to be right. So the token at a fork is truly uncertain, all else follows, and we
-know which is which.
+Both sheets are right: Bob mostly shows his work, Kim mostly leaves it blank and does it
+in her head. At every bar the text *forks*: one more line is written, or the rest is left
+blank. Who does what is a habit, known from the name, and only written lines make the
+answer easy. So the token at a fork is truly uncertain, all else follows, and we know
+which is which. All sheets have one length, so nothing but the forks has to be decided.
 """
 import base64
 import json
@@ -156,7 +157,7 @@ class Task:
     `completion_length` (in tokens), and defines `problem`. It may define `is_right`,
     `reward`, and `size` if its problems run out. It is tried before any work (try_task).
 
-    A task whose forks are known sets `n_steps`, the number of steps that a solution may
+    A task whose forks are known sets `n_lines`, the number of lines that a solution may
     write, and defines what stands below "known forks"; without it, what needs known forks
     is left out of the run.
     """
@@ -183,7 +184,7 @@ class Task:
             return rows[index % len(rows)]
         if self.too_long.get(split):
             raise ValueError(
-                f"none of the {self.too_long[split]} {split} rows fits: a question has at "
+                f"none of the {self.too_long[split]} {split} rows fits the task: a question has at "
                 f"most {self.prompt_length} tokens, a solution {self.completion_length - 1}")
         raise ValueError(f"no {split} problem: name a file of them with --data")
 
@@ -199,24 +200,35 @@ class Task:
         """The number of different problems; None: they don't run out."""
         return len(self.rows.get(split, [])) if self.rows else None
 
-    # -- known forks (see Toy, which has them)
+    # -- known forks (see Worksheet, which has them)
 
-    n_steps = None      # None: where a text may fork is not known
+    n_lines = None      # None: where a text may fork is not known
+    kinds = ()          # of problems, which fork at different rates
+    end_id = None       # the token at a fork from which no further line is written
+    sheet_length = None     # what stands from here on stands there in every text
 
     def solution(self, problem, n):
-        """The text that writes n of the n_steps steps, then the answer."""
+        """The text that writes n of the n_lines lines, then the answer."""
+        raise NotImplementedError
+
+    def kind(self, problem):
+        """Which of the kinds it is."""
+        raise NotImplementedError
+
+    def is_derived(self, text, problem):
+        """Whether a text is the problem's one worked solution, which nobody guesses."""
         raise NotImplementedError
 
     def fork_position(self, n):
-        """Where, in tokens, it is decided whether step n (from 0) is written."""
+        """Where, in tokens, it is decided whether line n (from 0) is written."""
+        raise NotImplementedError
+
+    def answer_position(self, n):
+        """Where the answer's first token stands after n lines."""
         raise NotImplementedError
 
     def true_go_on(self):
-        """For each fork, how often the task's own solutions write the next step."""
-        raise NotImplementedError
-
-    def goes_on(self, p):
-        """p (Q, V), distributions at a fork -> (Q,), the probability of the next step."""
+        """{kind: for each fork, how often its solutions write the next line}."""
         raise NotImplementedError
 
     def forks(self, completion):
@@ -320,54 +332,63 @@ def without_copies(rows):
 # the toy
 
 NAMES = ["Bob", "Ann", "Tom", "Sue", "Max", "Eva", "Sam", "Kim"]
-LARGEST = 12
+BLANK = " --"       # (a mask is shown as __)
 # verb: (sign, operands). "swaps all" is there against guessing: sums alone are linear,
 # and soon done in the head.
 VERBS = {"gets": ("+", range(1, 7)), "gives": ("-", range(1, 7)),
          "times": ("*", range(2, 4)), "swaps": ("~", ["all"])}
+# One line, and a sheet: lines, blanks, the answer.
+LINE = r" (?:[-+*][0-9]|~all) -> [0-9]+"
+SHEET = re.compile(rf"( [0-9]+(?:{LINE})+|)((?: --)*) #### [0-9]+")
 
 
-def operate(sign, value, operand):
-    if sign == "+":
-        return value + operand
-    if sign == "-":
-        return value - operand
-    if sign == "*":
-        return value * operand
-    return LARGEST - value
+class Worksheet(Task):
+    """Sheets of n_lines lines. Of the eight names the first `talkers` show their work,
+    the others, the silent ones, seldom do: blank says how often each kind leaves the
+    whole sheet blank, later how often the rest of it after a written line.
 
+    Controls: equal_length=False has nothing where a sheet would be blank, so that texts
+    differ in length; blank=(p, p) has one habit for all; blank=(0, 0), later=0 no forks.
+    Raises ValueError.
+    """
+    name = "worksheet"
+    kinds = "talkers", "silent"
 
-class Toy(Task):
-    name = "toy"
-
-    def __init__(self, direct=0.65, skip=0.12, n_steps=6):
-        if n_steps > 1000:      # a forged checkpoint could ask for a list of any size
-            raise ValueError(f"n_steps is {n_steps}; it is at most 1000")
-        self.n_steps = n_steps
-        # How often a solution jumps to its answer: at once, and at each later fork.
-        self.jumps = [direct] + [skip] * (n_steps - 1)
-        self.settings = {"direct": direct, "skip": skip, "n_steps": n_steps}
-        # Bob, has, 8, of 12, (verb, operand) a step, How many?
-        self.prompt_length = 5 + 2 * n_steps
-        # 8, (signed operand, ->, value) a step, ####, answer, end-of-text
-        self.completion_length = 4 + 3 * n_steps
-        words = [*NAMES, " has", f" of {LARGEST}", " all", ". How many?", " ->", " ####"]
+    def __init__(self, talkers=5, blank=(0.25, 0.8), later=0.05, n_lines=6, largest=30,
+                 equal_length=True):
+        check_sheet(talkers, blank, later, n_lines, largest, equal_length)
+        self.settings = {"talkers": talkers, "blank": list(blank), "later": later,
+                         "n_lines": n_lines, "largest": largest,
+                         "equal_length": equal_length}
+        self.n_lines, self.largest, self.equal_length = n_lines, largest, equal_length
+        self.talkers = NAMES[:talkers]
+        # How often a sheet is left blank at each fork.
+        self.blanks = {kind: [first] + [later] * (n_lines - 1)
+                       for kind, first in zip(self.kinds, blank)}
+        # Bob, has, 9, of 30, then verb and operand of each line, How many?
+        self.prompt_length = 5 + 2 * n_lines
+        # 9, then signed operand, -> and value of each line; ####, answer, end-of-text
+        self.sheet_length = 1 + 3 * n_lines if equal_length else None
+        self.completion_length = 4 + 3 * n_lines
+        words = [*NAMES, " has", f" of {largest}", " all", ". How many?", " ->", " ####",
+                 BLANK]
         words += [f", {verb}" for verb in VERBS]
-        words += [f" {number}" for number in range(LARGEST + 1)]
+        words += [f" {number}" for number in range(largest + 1)]
         words += [f" {sign}{operand}" for sign, operands in VERBS.values()
                   for operand in operands]
         # Whole words and numbers, longest first, never half of a longer one; else one
         # character.
         known = "|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))
-        pattern = rf"(?:{known})(?!\w)|[\s\S]"
-        self.tokenizer = make_tokenizer([word.encode() for word in words], pattern)
+        self.tokenizer = make_tokenizer([word.encode() for word in words],
+                                        rf"(?:{known})(?!\w)|[\s\S]")
         token = self.tokenizer.encode_single_token
-        self.arrow_id = token(" ->")
-        self.hash_id = token(" ####")
-        self.number_ids = torch.tensor([token(f" {n}") for n in range(LARGEST + 1)])
+        self.arrow_id, self.hash_id = token(" ->"), token(" ####")
+        # What stands at a fork if the work ends there.
+        self.end_id = token(BLANK) if equal_length else self.hash_id
+        self.number_ids = torch.tensor([token(f" {n}") for n in range(largest + 1)])
 
     def problem(self, split, index):
-        """See Task; and `steps`, the text of each: " 8", " -5 -> 3", " +1 -> 4", ..."""
+        """See Task; and `lines`, the text of each: " 9", " ~all -> 21", " +4 -> 25", ..."""
         if self.rows:
             return super().problem(split, index)
         # A tenth of all stories is for testing, a tenth for validation.
@@ -375,65 +396,111 @@ class Toy(Task):
         rng = random.Random(f"{split} {index}")
         bucket = None
         while bucket not in buckets:        # a story's hash is its split: none is in two
-            name, start, story, steps, value = self.draw_story(rng)
+            name, start, story, lines, value = self.draw_story(rng)
             bucket = zlib.crc32(f"{start} {story}".encode()) % 10
-        n_written = self.n_steps
-        for n, jump in enumerate(self.jumps):
-            if rng.random() < jump:
+        question = f"{name} has {start} of {self.largest}, {', '.join(story)}. How many?"
+        problem = {"question": question, "answer": str(value), "lines": lines}
+        n_written = self.n_lines
+        for n, blank in enumerate(self.blanks[self.kind(problem)]):
+            if rng.random() < blank:        # blank once, blank to the end
                 n_written = n
                 break
-        question = f"{name} has {start} of {LARGEST}, {', '.join(story)}. How many?"
-        problem = {"question": question, "answer": str(value), "steps": steps}
         problem["solution"] = self.solution(problem, n_written)
         return problem
 
     def draw_story(self, rng):
-        """n_steps operations, each of which keeps 0 <= value <= LARGEST."""
+        """n_lines operations, each of which keeps 0 <= value <= largest."""
         name = rng.choice(NAMES)
-        start = value = rng.randint(1, LARGEST)
-        story, steps = [], [f" {start}"]
-        for _ in range(self.n_steps):
+        start = value = rng.randint(1, self.largest)
+        story, lines = [], [f" {start}"]
+        for _ in range(self.n_lines):
             fits = {}
             for verb, (sign, operands) in VERBS.items():
                 fits[verb] = [n for n in operands
-                              if 0 <= operate(sign, value, n) <= LARGEST]
+                              if 0 <= operate(sign, value, n, self.largest) <= self.largest]
                 if sign == "*" and value == 0:      # three times nothing is no news
                     fits[verb] = []
             verb = rng.choice([verb for verb in fits if fits[verb]])
             operand = rng.choice(fits[verb])
             sign = VERBS[verb][0]
-            value = operate(sign, value, operand)
+            value = operate(sign, value, operand, self.largest)
             story.append(f"{verb} {operand}")
-            steps.append(f" {sign}{operand} -> {value}")
-        return name, start, story, steps, value
+            lines.append(f" {sign}{operand} -> {value}")
+        return name, start, story, lines, value
 
     def solution(self, problem, n):
-        written = problem["steps"][:n + 1] if n else []
-        return "".join(written) + f" #### {problem['answer']}"
+        written = problem["lines"][:n + 1] if n else []
+        blanks = ""
+        if self.equal_length:
+            blanks = BLANK * (3 * (self.n_lines - n) + (not written))
+        return "".join(written) + blanks + f" #### {problem['answer']}"
+
+    def kind(self, problem):
+        return self.kinds[problem["question"].split()[0] not in self.talkers]
+
+    def is_derived(self, text, problem):
+        # (A problem from a file has no lines.)
+        return "lines" in problem and text == self.solution(problem, self.n_lines)
 
     def fork_position(self, n):
         return 3 * n + 1 if n else 0    # after the start value and n times sign, ->, value
 
-    def true_go_on(self):
-        return [1 - jump for jump in self.jumps]
+    def answer_position(self, n):
+        return (self.sheet_length or self.fork_position(n)) + 1     # right after ####
 
-    def goes_on(self, p):
-        return 1 - p[:, self.hash_id]
+    def true_go_on(self):
+        return {kind: [1 - p for p in blanks] for kind, blanks in self.blanks.items()}
 
     def forks(self, completion):
         """Position 0 and every position right after a written value, up to and
-        including the first ####, while steps are left to write."""
+        including the first blank or ####, while lines are left to write."""
         is_number = torch.isin(completion, self.number_ids.to(completion.device))
         forks = torch.zeros_like(is_number)
         forks[:, 2:] = (completion[:, :-2] == self.arrow_id) & is_number[:, 1:-1]
         n_written = forks.cumsum(1)
-        forks[:, 0] = True      # after n_written: no step stands before it
-        ends = (completion == self.hash_id) | (completion == self.eos_id)
+        forks[:, 0] = True      # after n_written: no line stands before it
+        ends = (completion == self.end_id) | (completion == self.hash_id)
+        ends |= completion == self.eos_id
         none_before = ends.cumsum(1) <= ends.long()
-        return forks & none_before & (n_written < self.n_steps)
+        return forks & none_before & (n_written < self.n_lines)
 
     def is_well_formed(self, text):
-        return bool(re.fullmatch(r"( \d+( ([-+*]\d|~all) -> \d+)+)? #### \d+", text))
+        sheet = SHEET.fullmatch(text)
+        if not sheet:
+            return False
+        n_written, n_blank = len(sheet[1].split()), len(sheet[2].split())
+        return n_written + n_blank == self.sheet_length if self.equal_length else not n_blank
+
+
+def operate(sign, value, operand, largest):
+    if sign == "+":
+        return value + operand
+    if sign == "-":
+        return value - operand
+    if sign == "*":
+        return value * operand
+    return largest - value
+
+
+def check_sheet(talkers, blank, later, n_lines, largest, equal_length):
+    """Raises ValueError for settings that no worksheet has; a forged checkpoint, too, may
+    ask for some."""
+    for name, value, low, high, why in [
+            ("talkers", talkers, 1, len(NAMES) - 1,
+             f"of {len(NAMES)} names each kind has one or more"),
+            ("n_lines", n_lines, 1, 1000, "a sheet has one line or more"),
+            ("largest", largest, 6, 1000, "'gets 6' must be possible")]:
+        if not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"{name}={short(value)}, where a whole number from {low} to "
+                             f"{high} is needed: {why}")
+    if not isinstance(blank, (list, tuple)) or len(blank) != 2:
+        raise ValueError(f"blank={short(blank)}, where two probabilities are needed: the "
+                         "talkers', the others'")
+    if equal_length not in (True, False):
+        raise ValueError(f"equal_length={short(equal_length)}, where True or False is needed")
+    for name, p in [("blank", blank[0]), ("blank", blank[1]), ("later", later)]:
+        if not is_finite(p) or not 0 <= p <= 1:
+            raise ValueError(f"{name}: {short(p)} is no probability, from 0 to 1")
 
 # ----------------------------------------------------------------------------------------
 # GSM8K, from its files
@@ -600,7 +667,7 @@ def try_problem(task, split, index):
                          "random.Random(f'{split} {index}')")
     try_canvas(task, problem, call, split)
     try_judges(task, problem["solution"], problem["answer"])
-    if task.n_steps:
+    if task.n_lines:
         try_forks(task, problem)
 
 
@@ -639,8 +706,8 @@ def try_judges(task, solution, answer):
 
 def try_forks(task, problem):
     """What a task with known forks has defined beside."""
-    n_steps, L = task.n_steps, task.completion_length
-    texts = [ask(task, "solution", problem, n) for n in range(n_steps + 1)]
+    n_lines, L = task.n_lines, task.completion_length
+    texts = [ask(task, "solution", problem, n) for n in range(n_lines + 1)]
     for n, text in enumerate(texts):
         call = f"solution(problem, {n})"
         if not isinstance(text, str) or not ask(task, "is_well_formed", text):
@@ -651,18 +718,30 @@ def try_forks(task, problem):
         if at not in range(L):
             raise ValueError(f"fork_position({n}) returned {short(at)}, which is no "
                              "position of the completion")
+        at = ask(task, "answer_position", n)
+        if at not in range(L):
+            raise ValueError(f"answer_position({n}) returned {short(at)}, which is no "
+                             "position of the completion")
+        derived = ask(task, "is_derived", text, problem)
+        if derived is not (n == n_lines):
+            raise ValueError(f"is_derived of {call} returned {short(derived)}, where "
+                             f"{n == n_lines} is needed")
+    kind = ask(task, "kind", problem)
+    if kind not in task.kinds:
+        raise ValueError(f"kind(problem) returned {short(kind)}, which is none of the kinds "
+                         f"{task.kinds}")
     forks = ask(task, "forks", ask(task, "completions", texts))
     is_tensor = isinstance(forks, torch.Tensor) and forks.dtype == torch.bool
-    if not is_tensor or forks.shape != (n_steps + 1, L):
+    if not is_tensor or forks.shape != (n_lines + 1, L):
         raise ValueError("forks(completion) returned no bool for each position")
     rates = ask(task, "true_go_on")
-    if not isinstance(rates, (list, tuple)) or len(rates) != n_steps:
-        raise ValueError(f"true_go_on() returned {short(rates)}, where a list of {n_steps} "
-                         "numbers is needed")
-    V = task.tokenizer.n_vocab
-    p = ask(task, "goes_on", torch.full((2, V), 1 / V))
-    if not isinstance(p, torch.Tensor) or p.shape != (2,):
-        raise ValueError("goes_on(p) returned no number for each row of p")
+    try:
+        lengths = {kind: len(rate) for kind, rate in rates.items()}
+    except (AttributeError, TypeError):     # no dict of lists
+        lengths = None
+    if lengths != dict.fromkeys(task.kinds, n_lines):
+        raise ValueError(f"true_go_on() returned {short(rates)}, where {n_lines} numbers for "
+                         f"each of the kinds {task.kinds} are needed")
 
 
 def ask(task, function, *args):
@@ -719,4 +798,7 @@ def is_finite(value):
 # ----------------------------------------------------------------------------------------
 
 # What a checkpoint's description stands for: TASKS[name](**settings) is the way back.
-TASKS = {"toy": Toy, "gsm8k": GSM8K}
+TASKS = {"worksheet": Worksheet, "gsm8k": GSM8K}
+# Tasks of the past, which old checkpoints have.
+FORMER = {"toy": "the toy before the worksheet: make a new checkpoint with python "
+                 "train.py, or use this one with the code of commit 2fe5832"}

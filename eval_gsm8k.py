@@ -33,7 +33,7 @@ from model import diffusion_loss, draw_masks
 from runs import (ends_quietly, lock, may_write, plain, unlock, write_csv,
                   write_whole)
 from sample import (add_decoder_flags, generate, load_from_flags, new_parser, positive,
-                    text_length)
+                    temper, text_length)
 
 # Of rows: what is measured on which stage of training, by which decoder.
 KEY = ["stage", "order", "selection", "block_length", "temperature"]
@@ -137,10 +137,23 @@ def proportion(passed):
 def leads(ahead, behind, ks):
     """By how much one decoder's pass@k is above another's, paired by problem.
 
-    ahead, behind: Evaluations of the same problems. Returns {k: Interval}.
+    ahead, behind: what is right, or derived, of the same problems, (Q, n) each. Returns
+    {k: Interval}.
     """
-    return {k: bootstrap(pass_at_k(ahead.correct, k) - pass_at_k(behind.correct, k))
-            for k in ks}
+    return {k: bootstrap(pass_at_k(ahead, k) - pass_at_k(behind, k)) for k in ks}
+
+
+def closed_form(q, derived, ks):
+    """What derived@k must be, if all that differs from problem to problem is how likely
+    its text is to be written out.
+
+    q (Q,): the probability that the first line is written; derived (Q, n), of left to
+    right. Whoever writes it gets through with one chance r, the same for all:
+    derived@k = mean of 1 - (1 - q r)^k, and derived@1 says what r is. Returns {k: value}.
+    """
+    r = derived.mean() / max(np.mean(q), 1e-9)
+    chance = np.minimum(q * r, 1)       # r may come out a little above 1
+    return {k: float(np.mean(1 - (1 - chance) ** k)) for k in ks}
 
 
 def overtakes(lead_at):
@@ -158,7 +171,7 @@ def crossing(lead_at):
         text = "no crossing, left to right is ahead from the start"
     else:
         text = f"left to right overtakes at k={over}"
-    for k in sorted({first, over or last}):
+    for k in sorted({first, over or first, last}):
         lead = Interval.of(lead_at[k].rounded())
         clear = "clear" if lead.is_clear() else "not clear"
         text += f"; {lead.value:+.3f} at k={k} ({lead.bounds('+.3f')}, {clear} of zero)"
@@ -178,7 +191,7 @@ def measure(task, sample):
     lengths = text_length(sample.tokens, task.eos_id)
     found = {"tokens_per_evaluation": (lengths, sample.nfe),
              "non_top_commits": ((committed & ~sample.is_top).sum(1), committed.sum(1))}
-    if task.n_steps:
+    if task.n_lines:
         found.update(measure_forks(task, sample, lengths))
     # Numerator and denominator stay apart: a ratio of sums is no mean of ratios.
     return {name: tuple(side.cpu().double() for side in sides)
@@ -188,23 +201,29 @@ def measure(task, sample):
 def measure_forks(task, sample, lengths):
     """What needs known forks; fork: at them, other: at the other positions of the text.
 
-    bypass: the share of positions with something to their right, before end-of-text,
-    that was committed earlier. entropy: nats at the commit. early_end: texts whose
-    end-of-text was committed before something on its left. malformed: texts without a
-    solution's form.
+    bypass: the share of positions with something to their right, in the lines (what
+    stands in every text alike does not count), that was committed earlier. entropy: nats
+    at the commit; at forks also of those that write the next line, and that do not.
+    early_end: texts whose end-of-text was committed before something on its left.
+    malformed: texts without a solution's form.
     """
     tokens, rank = sample.tokens, sample.rank
     L = rank.shape[1]
     inside = torch.arange(L, device=rank.device) < lengths[:, None]             # (B, L)
     is_text = inside & (tokens != task.eos_id)
-    forks = task.forks(tokens)
+    in_lines = is_text.clone()
+    in_lines[:, task.sheet_length or L:] = False
+    forks = task.forks(tokens) & inside
     # The earliest commit from here on. (Blocks need no word: each is full before the
     # next is begun.)
-    earliest = rank.masked_fill(~is_text, L).flip(1).cummin(1).values.flip(1)   # (B, L)
+    earliest = rank.masked_fill(~in_lines, L).flip(1).cummin(1).values.flip(1)  # (B, L)
     found = {}
-    for name, where in (("fork", forks & inside), ("other", ~forks & inside)):
+    for name, where in (("fork", forks), ("other", ~forks & inside)):
         found[f"bypass_{name}"] = ((earliest < rank) & where).sum(1), where.sum(1)
         found[f"entropy_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
+    ends = tokens == task.end_id
+    for name, where in (("write", forks & ~ends), ("blank", forks & ends)):
+        found[f"entropy_fork_{name}"] = (sample.entropy * where).sum(1), where.sum(1)
     end = rank.gather(1, lengths[:, None] - 1)[:, 0]                            # (B,)
     latest = rank.masked_fill(~is_text, -1).amax(1)                             # (B,)
     is_early = (end < latest) & (tokens == task.eos_id).any(1)
@@ -218,6 +237,7 @@ def measure_forks(task, sample, lengths):
 class Evaluation:
     """What a decoder made of Q problems, n samples each."""
     correct: np.ndarray     # (Q, n), 1 where a text is right, else 0
+    derived: np.ndarray     # (Q, n), 1 where it is the worked solution; None: unknown
     texts: list             # Q lists of n
     nfe_of: np.ndarray      # (Q, n) forward evaluations of each
     n_forward: int          # evaluations that were run: rows share equal canvases
@@ -275,6 +295,10 @@ def judged(task, problems, n_samples, done, seconds):
     texts = [texts[i:i + n_samples] for i in range(0, len(texts), n_samples)]
     correct = np.array([[is_right(task, text, problem) for text in row]
                         for row, problem in zip(texts, problems)], dtype=float)
+    derived = None
+    if task.n_lines:
+        derived = np.array([[task.is_derived(text, problem) for text in row]
+                            for row, problem in zip(texts, problems)], dtype=float)
     measures = {}
     for name in done["measures"][0]:
         batches = [batch[name] for batch in done["measures"]]
@@ -284,7 +308,8 @@ def judged(task, problems, n_samples, done, seconds):
     if n_samples > 1:       # different texts of a problem's n
         measures["distinct"] = [len(set(row)) for row in texts], [1] * len(texts)
     nfe = np.array(done["nfe"]).reshape(correct.shape)
-    return Evaluation(correct, texts, nfe, done["n_forward"], seconds, measures)
+    return Evaluation(correct, derived, texts, nfe, done["n_forward"], seconds,
+                      measures)
 
 # ----------------------------------------------------------------------------------------
 # texts on disk, one JSON line a sample
@@ -403,18 +428,18 @@ class Base:
     masked_nll: float       # nats a token, on validation problems
     common_answer: str      # of the training problems,
     majority_answer: float  # and how often it would be right, on test problems
-    steps: dict          # name -> a number for each step (see probe_steps); {}: unknown
+    lines: dict             # name -> a number for each line (see probe_lines); {}: unknown
 
     def measures(self):
         """name -> number."""
         found = {"masked_nll": self.masked_nll, "majority_answer": self.majority_answer}
-        for name, values in self.steps.items():
-            found.update({f"{name}_{step}": value for step, value in enumerate(values)})
+        for name, values in self.lines.items():
+            found.update({f"{name}_{line}": value for line, value in enumerate(values)})
         return found
 
     def next_value(self):
-        """The share of steps whose value is right, given a correct start (or 1)."""
-        return float(np.mean(self.steps.get("next_value", 1.0)))
+        """The share of lines whose value is right, given a correct start (or 1)."""
+        return float(np.mean(self.lines.get("next_value", 1.0)))
 
 
 @torch.no_grad()
@@ -431,14 +456,27 @@ def probe(model, task, n_problems):
         losses.append(diffusion_loss(model, prompt, completion, t, is_masked).item())
     common = mode(p["answer"] for p in task.held_out("train", 5000))
     same = [p["answer"] == common for p in task.held_out("test", n_problems)]
-    steps = probe_steps(model, task, problems, prompt) if task.n_steps else {}
-    return Base(float(np.mean(losses)), common, float(np.mean(same)), steps)
+    lines = probe_lines(model, task, problems, prompt) if task.n_lines else {}
+    return Base(float(np.mean(losses)), common, float(np.mean(same)), lines)
 
 
-def probe_steps(model, task, problems, prompt):
-    """For each number of steps that are written before, a share of the problems: is the
-    next value right, given a correct start; does the text go on, and how often do the
-    task's own solutions; is the answer right if it is given then, "in the head"."""
+@torch.no_grad()
+def first_line(model, task, problems, temperature):
+    """The probability that the first line is written, of each problem, (Q,): one look at
+    the empty canvas."""
+    prompt = task.prompts([p["question"] for p in problems]).to(model.cos.device)
+    canvas = torch.nn.functional.pad(prompt, (0, task.completion_length),
+                                     value=task.mask_id)                        # (Q, P+L)
+    logits = model(canvas)[:, task.prompt_length + task.fork_position(0)]       # (Q, V)
+    p = temper(logits, temperature).softmax(-1)
+    return (1 - p[:, task.end_id]).cpu().double().numpy()
+
+
+def probe_lines(model, task, problems, prompt):
+    """For each number of lines that are written before, a share of the problems, of all
+    and of each kind: next_value, it is right, given a correct start; go_on, the
+    probability that one more line is written, and true_go_on, the task's own;
+    answer_in_head, the answer is right if it is given then."""
     def predict(n_written, position):
         """What the model says there, given the text before: p (Q, V); the truth (Q,)."""
         text = task.completions([task.solution(p, n_written) for p in problems])
@@ -448,16 +486,27 @@ def probe_steps(model, task, problems, prompt):
         logits = model(canvas)[:, task.prompt_length + position]                # (Q, V)
         return logits.softmax(-1), text[:, position]
 
-    def accuracy(n_written, position):
+    def is_hit(n_written, position):
         p, truth = predict(n_written, position)
-        return (p.argmax(-1) == truth).float().mean().item()
+        return (p.argmax(-1) == truth).float().cpu()                            # (Q,)
 
-    # A value stands right before the next fork; an answer right after the #### at its fork.
-    n, fork = task.n_steps, task.fork_position
-    return {"next_value": [accuracy(n, fork(s + 1) - 1) for s in range(n)],
-            "go_on": [task.goes_on(predict(n, fork(s))[0]).mean().item() for s in range(n)],
-            "true_go_on": task.true_go_on(),
-            "answer_in_head": [accuracy(s, fork(s) + 1) for s in range(n + 1)]}
+    # A value stands right before the next fork.
+    n, fork = task.n_lines, task.fork_position
+    value = [is_hit(n, fork(line + 1) - 1) for line in range(n)]
+    goes_on = [1 - predict(n, fork(line))[0][:, task.end_id].cpu() for line in range(n)]
+    head = [is_hit(line, task.answer_position(line)) for line in range(n + 1)]
+    found = {"next_value": means(value), "answer_in_head": means(head)}
+    for kind in task.kinds:
+        mine = torch.tensor([task.kind(problem) == kind for problem in problems])
+        found[f"next_value_{kind}"] = means(value, mine)
+        found[f"go_on_{kind}"] = means(goes_on, mine)
+        found[f"true_go_on_{kind}"] = task.true_go_on()[kind]
+        found[f"answer_in_head_{kind}"] = means(head, mine)
+    return found
+
+
+def means(rows, mine=slice(None)):
+    return [row[mine].mean().item() for row in rows]
 
 # ----------------------------------------------------------------------------------------
 # rows and tables
@@ -501,6 +550,17 @@ def interval_of(measure, part, whole):
 def number(value):
     """For a table: what is nan, as a rate of nothing is, is "-"."""
     return "-" if value != value else f"{value:.3f}"
+
+
+def derived_rows(stage, decoder, task, problems, evaluation, seed, ks, kind=""):
+    """Rows of measures.csv: derived@k, of all problems or of one kind."""
+    key, name = row_key(stage, decoder, seed), f"derived_{kind}" if kind else "derived"
+    mine = [not kind or task.kind(problem) == kind for problem in problems]
+    if not any(mine):
+        return []
+    derived = evaluation.derived[mine]
+    return [{**key, "measure": f"{name}_at_{k}",
+             **proportion(pass_at_k(derived, k)).rounded()} for k in ks]
 
 
 def print_table(header, rows):

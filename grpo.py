@@ -33,7 +33,7 @@ from sample import Decoder, Sample, generate, temper, text_length
 
 @dataclass
 class Recipe:
-    steps: int = 60             # GRPO steps
+    steps: int = 30             # GRPO steps
     prompts: int = 16           # a step: Q
     rollouts: int = 8           # a prompt: G
     lr: float = 5e-5        # AdamW's learning rate falls from here, in a straight line,

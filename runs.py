@@ -557,11 +557,15 @@ class Run:
                                  refresh=False)
 
     def record(self, table, rows):
-        """Add rows to a table, on disk at once. A row that is there is not added again,
-        so that a resumed run may say again what it had said before it was stopped."""
-        known = self.state["rows"][table]
-        texts = {str(row) for row in known}     # nan is not equal to nan, but its text is
-        known.extend(row for row in rows if str(row) not in texts)
+        """Add rows to a table, on disk at once. A row that is there is not added again, so
+        that a resumed run, or a later act, may say again what was said before."""
+        columns, known = self.tables[table], self.state["rows"][table]
+
+        def texts(row):
+            return tuple(str(row.get(name, "")) for name in columns)
+
+        there = {texts(row) for row in self.old_rows[table] + known}
+        known.extend(row for row in rows if texts(row) not in there)
         self.write_table(table)
 
     def write(self, name, data):

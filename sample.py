@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 
-from data import TASKS, is_right, read_jsonl
+from data import FORMER, TASKS, is_right, read_jsonl
 from model import (ALONE, MaskedDiffusionLM, ModelConfig, chunks, diffusion_loss,
                    distinct, draw_masks, from_weights, has_float64, numbered)
 from runs import ends_quietly, is_sound, load, plain, save
@@ -360,7 +360,11 @@ def load_checkpoint(path, device="cpu"):
             raise ValueError("it does not run")
         return model.to(device), dict(saved["task"]), dict(saved["info"])
 
-    return load(path, rebuild, most=2**30)
+    model, description, info = load(path, rebuild, most=2**30)
+    name = str(description.get("name"))
+    if name in FORMER:
+        raise ValueError(f"{path} is of {FORMER[name]}")
+    return model, description, info
 
 
 def load_task(description, config, test_file=None):
@@ -379,7 +383,7 @@ def load_task(description, config, test_file=None):
             raise ValueError("the vocabulary is another network's")
         if not 0 < task.completion_length <= config.max_length - task.prompt_length:
             raise ValueError("the canvas is another network's")
-        if task.n_steps:
+        if task.n_lines:
             task.prompts([task.problem("test", 0)["question"]])
         task.completions([""])
     except Exception as error:      # whatever odd values may provoke

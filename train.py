@@ -1,18 +1,22 @@
-"""The whole story in four acts: the task, pretraining, the flexibility trap, JustGRPO.
+"""The whole story in five acts: the task, pretraining, the flexibility trap, JustGRPO, and
+the same with the freedom back.
 
-    python train.py             four minutes on two cores
+    python train.py             five minutes on two cores
     python train.py --quick     seconds, for a first look; its numbers mean little
     python train.py --data train.jsonl --test test.jsonl        the same on the real GSM8K
     python train.py --resume    go on after Ctrl-C, a crash or a kill: the same flags, and this
 
-Leaves in --out: base.pt and justgrpo.pt, log.csv (training), results.csv (accuracies),
-measures.csv (the rest), texts.jsonl (what was written), summary.json, state.pt (what
---resume goes on from), and progress.png if matplotlib is installed. What an earlier run
-has left there is first moved to out.1. Same seed and threads on a CPU: the same files,
-times apart; on a GPU only the seed is promised.
+Leaves in --out: base.pt, justgrpo.pt and confidence.pt (act 5's), log.csv (training),
+results.csv (accuracies), measures.csv (the rest), texts.jsonl and texts-confidence.jsonl
+(what was written), summary.json, state.pt (what --resume goes on from), and trap.png and
+progress.png if matplotlib is installed. What an earlier run has left there is first moved
+to out.1. Same seed and threads on a CPU: the same files, times apart; on a GPU only the
+seed is promised.
 """
+import copy
 import functools
 import hashlib
+import math
 import sys
 from pathlib import Path
 from unittest.mock import patch
@@ -21,25 +25,28 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import GSM8K, SPLITS, TASKS, Toy, short, try_task
-from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, Interval, bootstrap, crossing,
-                        evaluate, json_line, leads, measure_rows, print_table, probe,
-                        result_rows, row_key, text_line)
+from data import GSM8K, SPLITS, TASKS, Worksheet, short, try_task
+from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, Interval, bootstrap, closed_form,
+                        columns_of, crossing, derived_rows, evaluate, first_line, json_line,
+                        leads, measure_rows, number, print_table, probe, result_rows,
+                        row_key, text_line)
 from grpo import Arm, Recipe, grpo
 from model import ALONE, MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks
-from runs import Run, ends_quietly, plain
+from runs import Run, ends_quietly, plain, read_csv
 from sample import (Decoder, folder, load_checkpoint, new_parser, pick_device, positive,
                     save_checkpoint)
 
-# What act 3 samples from, at the paper's temperature,
+# What act 3 samples from, at the paper's temperature (it has blocks of an eighth),
 TRAP = {
     "left_to_right": Decoder("left_to_right", temperature=0.6),
     "confidence": Decoder("confidence", temperature=0.6),
     "confidence, blocks of 8": Decoder("confidence", block_length=8, temperature=0.6),
+    "confidence, blocks of 4": Decoder("confidence", block_length=4, temperature=0.6),
     "top_probability": Decoder("top_probability", temperature=0.6),
-    "random": Decoder("random", temperature=0.6),
 }
-# what act 4 measures before and after, always the likeliest token,
+# and which of these once more after RL;
+AFTER = "left_to_right", "confidence, blocks of 8"
+# what acts 4 and 5 measure before and after, always the likeliest token,
 GREEDY = {
     "left_to_right": Decoder("left_to_right"),
     "confidence": Decoder("confidence"),
@@ -55,7 +62,12 @@ WATCHED = "left_to_right", "confidence", "threshold"
 TABLES = {"results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS,
           "log": ["stage", "step", "loss", "reward", "signal", "entropy", "length", "seconds",
                   *WATCHED]}
-FILES = "base.pt", "justgrpo.pt", "texts.jsonl", "progress.png"
+FILES = ("base.pt", "justgrpo.pt", "confidence.pt", "texts.jsonl", "texts-confidence.jsonl",
+         "trap.png", "progress.png")
+# The two ways of rolling out, by the act (a --stage) that trains with them.
+ARMS = {"grpo": Arm(Decoder("left_to_right", temperature=1.0)),
+        "freedom": Arm(Decoder("confidence", block_length=8, temperature=1.0),
+                       "confidence")}
 STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
 
 # ----------------------------------------------------------------------------------------
@@ -79,7 +91,7 @@ def make_parser():
     add = parser.add_argument
     # what to run
     add("--out", type=folder, default="out", help="folder for checkpoints and tables")
-    add("--stage", default="all", choices=["pretrain", "trap", "grpo", "all"],
+    add("--stage", default="all", choices=["pretrain", "trap", "grpo", "freedom", "all"],
         help="one act only; the later ones go on from the files in --out, pretrain starts "
              "anew")
     add("--resume", action="store_true", help="go on with the run in --out that was "
@@ -88,7 +100,7 @@ def make_parser():
     add("--data", help="train on this GSM8K file (JSON lines) instead of the toy")
     add("--test", help="and test on this one")
     # pretraining
-    add("--steps", type=positive(int), default=1300, help="pretraining steps")
+    add("--steps", type=positive(int), default=1400, help="pretraining steps")
     add("--batch", type=positive(int), default=64, help="pretraining rows a step")
     add("--lr", type=positive(float), default=0.006,
         help="pretraining learning rate (Muon; AdamW has half)")
@@ -113,9 +125,9 @@ def add_grpo_flags(parser):
     # measuring
     add("--problems", type=positive(int), default=400,
         help="test problems for greedy accuracy")
-    add("--trap-problems", type=positive(int), default=64,
+    add("--trap-problems", type=positive(int), default=400,
         help="test problems for pass@k")
-    add("--samples", type=positive(int), default=32,
+    add("--samples", type=positive(int), default=16,
         help="completions a problem for pass@k")
 
 
@@ -135,10 +147,10 @@ def parse_flags(argv):
 
 def show_task(args, task):
     print("\n== Act 1: the task ==")
-    for problem in task.held_out("test", 3):
+    for problem in first_of_each_kind(task):
         lines = problem["solution"].split("\n")
-        if task.n_steps:        # with every step and with none; a bar at each fork
-            ids = task.completions([task.solution(problem, n) for n in (task.n_steps, 0)])
+        if task.n_lines:        # with every line and with none; a bar at each fork
+            ids = task.completions([task.solution(problem, n) for n in (task.n_lines, 0)])
             lines = [with_bars(task, tokens, forks)
                      for tokens, forks in zip(ids.tolist(), task.forks(ids).tolist())]
         lines = [problem["question"].strip(), *lines]
@@ -148,11 +160,20 @@ def show_task(args, task):
     for split in SPLITS:
         size = task.size(split) or "endless"
         print("; ".join([f"  {split}: {size} problems", *task.left_out(split)]))
-    if task.n_steps:
-        print("Look at the bars: there the text either goes on or jumps to the answer; "
-              "both are right.")
+    if task.n_lines:
+        rates = ", ".join(f"{kind} {rate[0]:g}" for kind, rate in task.true_go_on().items())
+        print("Look at the bars: there a line is written, or the rest left blank; both are "
+              f"right.\nHow often the first line is written: {rates}.")
     else:
         print("The forks are not known here; what needs them is left out.")
+
+
+def first_of_each_kind(task):
+    """A test problem of each kind, or the first three."""
+    problems = task.held_out("test", 100)
+    if not task.n_lines:
+        return problems[:3]
+    return list({task.kind(problem): problem for problem in reversed(problems)}.values())[::-1]
 
 
 def with_bars(task, tokens, forks):
@@ -172,14 +193,14 @@ def pretrain(args, run, task):
     recent = {"losses": []}     # a dict, so that a stopped run can go on from it
 
     for step in run.loop("base", args.steps, model, muon, adam, generator, recent):
-        # Problems that were never seen before: the toy does not run out of them. In the
-        # first half every step is written, so that steps are learned early; then as the
-        # task has it, with jumps.
+        # Problems that were never seen before: the toy does not run out of them. At first
+        # every line is written, so that lines are learned early; then as the task has it,
+        # with habits.
         first = args.seed * STRIDE + step * args.batch
         problems = task.problems("train", first, args.batch)
         solutions = [p["solution"] for p in problems]
-        if task.n_steps and step < args.steps // 2:
-            solutions = [task.solution(p, task.n_steps) for p in problems]
+        if task.n_lines and step < 0.4 * args.steps:
+            solutions = [task.solution(p, task.n_lines) for p in problems]
         prompt = task.prompts([p["question"] for p in problems]).to(args.device)  # (B, P)
         completion = task.completions(solutions).to(args.device)                # (B, L)
         # Hide some of it, predict what is hidden.
@@ -188,8 +209,10 @@ def pretrain(args, run, task):
             loss = diffusion_loss(model, prompt, completion, t, is_masked)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)    # 1/t has a long tail
-        # Warm up over 50 steps, hold, fall to zero over the last half.
-        scale = min((step + 1) / 50, 1, 2 * (args.steps - step) / args.steps)
+        # Warm up over 50 steps, hold, then along half a cosine to zero: how likely a line
+        # is at a fork settles last, while the rate is small.
+        falling = max(0, step / args.steps - 0.3) / 0.7
+        scale = min((step + 1) / 50, (1 + math.cos(math.pi * falling)) / 2)
         muon.param_groups[0]["lr"] = args.lr * scale
         adam.param_groups[0]["lr"] = args.lr / 2 * scale
         step_in_float32(muon)
@@ -240,18 +263,18 @@ def step_in_float32(muon):
 
 def show_base(args, run, task, model):
     """What the base knows: printed, and rows of measures.csv. Returns the share of
-    steps whose value is right."""
+    lines whose value is right."""
     base = probe(model, task, args.problems)
     print(f"  held-out masked NLL {base.masked_nll:.3f} nats a token; always answering "
           f"{plain(str(base.common_answer))} would be right {base.majority_answer:.1%} of the "
           "time")
-    if task.n_steps:
-        table = [[name, *(f"{value:.3f}" for value in values)]
-                 for name, values in base.steps.items()]
-        print_table(["at step", *range(task.n_steps + 1)], table)
-        print("next_value: right, given a correct prefix; go_on: probability at the fork, "
-              "and the true one;\nanswer_in_head: right after that many steps. Look at the "
-              "first row and the last.")
+    if task.n_lines:
+        table = [[name, *map(number, values)] for name, values in base.lines.items()
+                 if name.endswith(task.kinds)]
+        print_table(["lines written before", *range(task.n_lines + 1)], table)
+        print("next_value: right, given a correct start; go_on: the probability that the "
+              "next line is written, and\nthe true one; answer_in_head: right if it is given "
+              "then. Look at the first row, the last, and 0.")
     run.record("measures", [
         {"stage": "base", "measure": name, "value": round(float(value), 5),
          "seed": args.seed} for name, value in base.measures().items()])
@@ -281,28 +304,24 @@ def measure_all(args, run, task, model, stage, decoders, n_problems, n_samples=1
     return found
 
 
-def measure_trap(args, run, task, model, stage):
-    """pass@k of every order: the table, and how far left to right is ahead."""
+def measure_trap(args, run, task, model, stage, names=TRAP):
+    """pass@k of these orders: the tables, and how far left to right is ahead."""
     ks = [2**i for i in range(20) if 2**i <= args.samples]      # 1, 2, 4, ...
-    found = measure_all(args, run, task, model, stage, TRAP, args.trap_problems,
+    decoders = {name: TRAP[name] for name in names}
+    found = measure_all(args, run, task, model, stage, decoders, args.trap_problems,
                         args.samples, ks)
     if run.stopped:
         return
-    show_trap(args, stage, found, ks)
-    for name in TRAP:
-        if name == "left_to_right":
-            continue
-        ahead = leads(found["left_to_right"], found[name], ks)      # paired by problem
-        key = row_key(stage, TRAP[name], args.seed)
-        run.record("measures", [
-            {**key, "measure": f"lead_of_ltr_at_{k}", **lead.rounded()}
-            for k, lead in ahead.items()])
-        print(f"  {TRAP[name]}: {crossing(ahead)}")
+    show_right(args, stage, found, ks)
+    record_leads(args, run, stage, found, ks, "correct", "lead_of_ltr")
+    if task.n_lines:
+        record_derived(args, run, task, model, stage, found, ks)
+        record_leads(args, run, stage, found, ks, "derived", "lead_of_ltr_derived")
 
 
-def show_trap(args, stage, found, ks):
+def show_right(args, stage, found, ks):
     # `distinct` is not measured of one sample, and the rest only where forks are known.
-    names = [name for name in ("distinct", "bypass_fork", "entropy_fork", "early_end")
+    names = [name for name in ("distinct", "bypass_fork", "entropy_fork")
              if name in found["left_to_right"].measures]
     table = []
     for name, evaluation in found.items():
@@ -313,10 +332,50 @@ def show_trap(args, stage, found, ks):
                       *(f"{measures[m]:.2f}" for m in names)])
         intervals = [Interval.of(row).bounds(".2f", "-") for row in rows]
         table.append(["   95 % interval", *intervals])
-    print_table(["pass@k at T=0.6, k =", *ks, *names], table)
+    print_table(["right at T=0.6, k =", *ks, *names], table)
+
+
+def record_derived(args, run, task, model, stage, found, ks):
+    """The same of derivations, which nobody guesses, by kind; and what is predicted of
+    them by the closed form, from one look at the empty canvases."""
+    problems = task.held_out("test", args.trap_problems)
+    table = []
+    for name, evaluation in found.items():
+        for kind in ("", *task.kinds):
+            rows = derived_rows(stage, TRAP[name], task, problems, evaluation, args.seed,
+                                ks, kind)
+            run.record("measures", rows)
+            table.append([f"   {kind}" if kind else TRAP[name],
+                          *(f"{row['value']:.3f}" for row in rows)])
+    if stage == "base":
+        decoder, evaluation = TRAP["left_to_right"], found["left_to_right"]
+        q = first_line(model, task, problems, decoder.temperature)
+        key = row_key(stage, decoder, args.seed)
+        predicted = closed_form(q, evaluation.derived, ks)
+        run.record("measures", [
+            {**key, "measure": f"derived_predicted_at_{k}", "value": round(value, 5)}
+            for k, value in predicted.items()])
+        table.append(["left to right, predicted",
+                      *(f"{value:.3f}" for value in predicted.values())])
+    print_table(["derived, k =", *ks], table)
+
+
+def record_leads(args, run, stage, found, ks, of, name):
+    """How far left to right is ahead, paired by problem; of: correct or derived."""
+    first = getattr(found["left_to_right"], of)
+    print(f"  Left to right against the others, {of}:")
+    for other, evaluation in found.items():
+        if other == "left_to_right":
+            continue
+        ahead = leads(first, getattr(evaluation, of), ks)
+        key = row_key(stage, TRAP[other], args.seed)
+        run.record("measures", [{**key, "measure": f"{name}_at_{k}", **lead.rounded()}
+                                for k, lead in ahead.items()])
+        print(f"    {TRAP[other]}: {crossing(ahead)}")
 
 # ----------------------------------------------------------------------------------------
-# act 4: reinforcement learning from left to right; the other decoders are only measured
+# acts 4 and 5: reinforcement learning on rollouts from left to right, and then on free
+# ones; all other decoders are only measured
 
 
 def reinforce(args, run, task, model, arm, recipe):
@@ -324,7 +383,7 @@ def reinforce(args, run, task, model, arm, recipe):
     before = measure_all(args, run, task, model, "base", GREEDY, args.problems)
     if run.stopped:     # after each loop: all is saved, go back to main at once
         return
-    keep_texts(args, run, task, {"base": before})
+    keep_texts(args, run, task, arm, {"base": before})
     train_by_grpo(args, run, task, model, arm, recipe)
     if run.stopped:
         return
@@ -333,10 +392,10 @@ def reinforce(args, run, task, model, arm, recipe):
     after = measure_all(args, run, task, model, arm.name, GREEDY, args.problems)
     if run.stopped:
         return
-    keep_texts(args, run, task, {"base": before, arm.name: after})
+    keep_texts(args, run, task, arm, {"base": before, arm.name: after})
     compare(args, run, arm.name, before, after)
     print("  And pass@k again:")
-    measure_trap(args, run, task, model, arm.name)
+    measure_trap(args, run, task, model, arm.name, AFTER)
 
 
 def train_by_grpo(args, run, task, model, arm, recipe):
@@ -386,13 +445,29 @@ def compare(args, run, stage, before, after):
             f"{tokens_per_evaluation(new):.2f}"])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE",
                  "after", "tokens/NFE", "after"], table)
-    n_problems = len(before["left_to_right"].correct)
-    print(f"  {n_problems} problems. A jump to the answer has a small NFE: compare "
-          "tokens/NFE.")
+    print(f"  {len(before['left_to_right'].correct)} problems")
 
 
-def keep_texts(args, run, task, found):
-    """texts.jsonl: what was written for the first 64 problems, and which of it is wrong.
+def show_both(args):
+    """What each way of rolling out has made of the base: from results.csv, since act 4 may
+    have been another run's."""
+    rows = [row for row in read_csv(f"{args.out}/results.csv")
+            if float(row["temperature"]) == 0]
+    stages = ["base", *(arm.name for arm in ARMS.values())]
+    # Of as many problems as act 5 has just measured.
+    rows = [row for row in rows if row["n_problems"] == rows[-1]["n_problems"]]
+    table = []
+    for decoder in GREEDY.values():
+        mine = {name: str(value) for name, value in columns_of(decoder).items()}
+        found = {row["stage"]: float(row["value"]) for row in rows
+                 if mine.items() <= row.items()}
+        table.append([decoder, *(number(found.get(stage, np.nan)) for stage in stages)])
+    print_table(["greedy accuracy", "base", "after left to right", "after confidence"], table)
+
+
+def keep_texts(args, run, task, arm, found):
+    """texts.jsonl, or act 5's: what was written for the first 64 problems, and which of
+    it is wrong.
 
     found: {stage: {name: Evaluation}}, of GREEDY's decoders.
     """
@@ -405,7 +480,8 @@ def keep_texts(args, run, task, found):
                                  evaluation.correct[index, 0], evaluation.nfe_of[index, 0])
                 lines.append(json_line(
                     {"stage": stage, "decoder": str(GREEDY[name]), **line}))
-    run.write("texts.jsonl", "".join(lines).encode())
+    name = "texts-confidence.jsonl" if arm.name == "confidence" else "texts.jsonl"
+    run.write(name, "".join(lines).encode())
 
 
 def tokens_per_evaluation(evaluation):
@@ -439,7 +515,7 @@ def prepare(args, task):
         raise ValueError("--rollouts 1 means nothing here: one has no siblings")
     task = open_task(args, task)
     model = None
-    if args.stage in ("trap", "grpo"):
+    if args.stage in ("trap", "grpo", "freedom"):
         model = load_base(args, task)
     return task, model
 
@@ -450,7 +526,7 @@ def open_task(args, task):
         raise ValueError(
             "--data and --test go together: GSM8K's training file and its test file")
     if task is None:
-        task = GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Toy()
+        task = GSM8K.from_files(args.data, args.test, **SHAPE) if args.data else Worksheet()
     try_task(task, last=first_rl_problem(args.seed))
     return task
 
@@ -479,9 +555,11 @@ def settings_of(args, task, *files):
 
 def act_of(row):
     """The act (a --stage) that wrote this row of a table, and writes it anew. (Act 3 samples
-    at a temperature above 0, act 4 at 0.)"""
-    if row.get("stage") != "base":
-        return "grpo"
+    at a temperature above 0; acts 4 and 5 both begin with the base at 0, and such rows are
+    act 4's: act 5 only adds what is missing.)"""
+    for act, arm in ARMS.items():
+        if row.get("stage") == arm.name:
+            return act
     if not row.get("temperature"):      # of log.csv, and what the base knows
         return "pretrain"
     return "trap" if float(row["temperature"]) else "grpo"
@@ -489,7 +567,7 @@ def act_of(row):
 
 def begin(args, run, task):
     base = f"{args.out}/base.pt"
-    if args.stage in ("trap", "grpo"):
+    if args.stage in ("trap", "grpo", "freedom"):
         settings = settings_of(args, task, args.data, args.test, base)
         run.begin(args.out, TABLES, settings, args.resume, files=FILES,
                   replaces=lambda row: act_of(row) == args.stage)
@@ -499,7 +577,7 @@ def begin(args, run, task):
 
 
 def tell(args, run, task, model):
-    """The four acts. Returns early if the run was stopped; a resumed run goes through
+    """The five acts. Returns early if the run was stopped; a resumed run goes through
     them again, and what it had done takes no time."""
     show_task(args, task)
     if args.stage in ("pretrain", "all"):
@@ -507,7 +585,7 @@ def tell(args, run, task, model):
         model = pretrain(args, run, task)
         if run.stopped:
             return
-        # Is it good at steps, and poor in the head? Then there is something to find for
+        # Is it good at lines, and poor in the head? Then there is something to find for
         # RL.
         check_base(args, run, show_base(args, run, task, model))
     if args.stage in ("trap", "all"):
@@ -516,17 +594,25 @@ def tell(args, run, task, model):
         measure_trap(args, run, task, model, "base")
         if run.stopped:
             return
+    recipe = Recipe(args.grpo_steps, args.prompts, args.rollouts, args.grpo_lr,
+                    seed=args.seed, first_problem=first_rl_problem(args.seed))
     if args.stage in ("grpo", "all"):
         run.begin_act("justgrpo")
         print("\n== Act 4: JustGRPO, reinforcement learning from left to right ==")
-        recipe = Recipe(args.grpo_steps, args.prompts, args.rollouts, args.grpo_lr,
-                        seed=args.seed, first_problem=first_rl_problem(args.seed))
-        arm = Arm(Decoder("left_to_right", temperature=1.0))
-        reinforce(args, run, task, model, arm, recipe)
+        reinforce(args, run, task, copy.deepcopy(model), ARMS["grpo"], recipe)
+        if run.stopped:
+            return
+    if args.stage in ("freedom", "all"):
+        run.begin_act("freedom")
+        print("\n== Act 5: the freedom back, the same with rollouts by confidence ==")
+        reinforce(args, run, task, copy.deepcopy(model), ARMS["freedom"], recipe)
+        if not run.stopped:
+            print("  What acts 4 and 5 have made of the same base:")
+            show_both(args)
 
 
 def check_base(args, run, right):
-    """Nothing after it means much with a base that has not learned its steps."""
+    """Nothing after it means much with a base that has not learned its lines."""
     if right >= 0.95:
         return
     message = (f"the next value is right {right:.1%} of the time, 95 % is needed: raise "
@@ -542,9 +628,9 @@ def draw_progress(folder):
         from experiments.progress import draw
         draw(folder, WATCHED)
     except ModuleNotFoundError:
-        print("progress.png is not drawn: matplotlib is not installed")
+        print("no figure is drawn: matplotlib is not installed")
     except (ImportError, ValueError) as error:      # installed, and does not work
-        print(f"progress.png is not drawn: {error}")
+        print(f"no figure is drawn: {error}")
 
 
 @ends_quietly

@@ -1,7 +1,7 @@
 """The rivals of JustGRPO: other rollouts, other likelihoods, in the same loop.
 
     python train.py                                     makes out/base.pt
-    python experiments/arms.py confidence               a minute or two on the same base
+    python experiments/arms.py lcr                      a minute or two on the same base
     python experiments/arms.py left_to_right --updates-per-batch 4
 
 What a method for diffusion models does differently is here two orders: the one in which its
@@ -107,12 +107,12 @@ ARMS = {
     "left_to_right": Rival("left_to_right", "k", recorded, "JustGRPO, exact"),
     "random": Rival("random", "k", recorded,
                     "a permutation a rollout, exact: JustGRPO-Random"),
-    "confidence": Rival("confidence", "k", recorded,
-                        "LCR, without its choice of place: TraceRL"),
-    "confidence_exact": Rival("confidence", "k", recorded,
-                              "LCR, with the law of its choice of place", counts_place=True),
-    "top_probability": Rival("top_probability", "k", recorded,
-                             "TPP, exact: 2609.34509's proposal"),
+    "lcr": Rival("confidence", "k", recorded,
+                 "confidence order, LCR, without its choice of place: TraceRL"),
+    "lcr_exact": Rival("confidence", "k", recorded,
+                       "LCR, with the law of its choice of place", counts_place=True),
+    "tpp": Rival("top_probability", "k", recorded,
+                 "top probability, TPP, exact: 2609.34509's proposal"),
     "fork": Rival("top_probability", "fork", fallback,
                   "TPP, leftmost if nothing is sure: ForkGRPO"),
     "one_step": Rival("confidence", "k", one_step,

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from data import Toy
+from data import Worksheet
 from eval_gsm8k import evaluate, print_table
 from grpo import advantages, judge, policy_losses
 from runs import ends_quietly, may_write, write_csv
@@ -148,7 +148,7 @@ class Bench:
 
     def __init__(self, quick, device, csv):
         self.quick, self.device, self.csv = quick, device, csv
-        self.task, self.rows = Toy(), []
+        self.task, self.rows = Worksheet(), []
 
     def seconds(self, work):
         if self.device == "cuda":
@@ -169,8 +169,12 @@ class Bench:
         part = f" (1/{scale} timed)" if scale > 1 else ""
         ratios = [baseline / contender for baseline, contender in times]
         summary = [round(f(ratios), 2) for f in (statistics.median, min, max)]
-        row = [what, f"published {number(theirs)} s{part}", f"here {number(here)} s",
-               len(times), *summary]
+        self.add(what, f"published {number(theirs)} s{part}", f"here {number(here)} s",
+                 len(times), *summary)
+
+    def add(self, *row):
+        """A row, of which the last columns may be missing."""
+        row = list(row) + [""] * (len(COLUMNS) - len(row))
         self.rows.append(dict(zip(COLUMNS, row)))
         if self.csv:
             write_csv(self.csv, COLUMNS, self.rows)
@@ -193,13 +197,14 @@ def rl_rows(bench, model, when):
     if when == "end" and not bench.quick:
         what, n_batches = f"{what}, 8 batches", 8
     batches = [rl_batch(bench, model, number) for number in range(n_batches)]
-    if not any(advantage.any() for *_, advantage in batches):
-        refuse(f"at the {when} of training no group has a signal: no loss to time")
-    same_gradient(gradient(model, published_losses, batches),
-                  gradient(model, policy_losses, batches))
-    in_turn = cycle(batches)
-    bench.compare(what, lambda: gradient(model, published_losses, [next(in_turn)]),
-                  lambda: gradient(model, policy_losses, batches), 5, scale=n_batches)
+    if any(advantage.any() for *_, advantage in batches):
+        same_gradient(gradient(model, published_losses, batches),
+                      gradient(model, policy_losses, batches))
+        in_turn = cycle(batches)
+        bench.compare(what, lambda: gradient(model, published_losses, [next(in_turn)]),
+                      lambda: gradient(model, policy_losses, batches), 5, scale=n_batches)
+    else:       # after a training that has solved everything
+        bench.add(what, "not timed: no group has a signal", "nothing to do here", 0)
 
     prompt, length = batches[0][0], bench.task.completion_length
     check_sampler(bench, model, prompt, ROLLOUT)

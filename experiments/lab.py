@@ -1,7 +1,7 @@
 """What every experiment needs: bases, rows on disk, statistics, the look of a figure.
 
     args = lab.parse_flags("pass_at_k", "pass@k by order.", argv)
-    cells = [lab.Cell("toy", seed, decoder) for seed in args.seeds for decoder in ...]
+    cells = [lab.Cell("worksheet", seed, decoder) for seed in args.seeds for decoder in ...]
     rows = lab.collect(args, cells)
 
 A *base* is a pretrained model. A *cell* is one thing to measure, and a *row* what came
@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 import train
-from data import Toy
+from data import Worksheet
 from eval_gsm8k import (Interval, bootstrap, columns_of, evaluate, interval_of,
                         pass_at_k, proportion)
 from runs import lock, read_csv, unlock, write_csv, write_whole
@@ -34,7 +34,8 @@ from sample import Decoder, load_checkpoint
 
 # Of the evaluation, what is kept beside the counts: "value low high" each.
 MEASURES = ["tokens_per_evaluation", "non_top_commits", "distinct", "bypass_fork",
-            "bypass_other", "entropy_fork", "entropy_other", "early_end", "malformed"]
+            "bypass_other", "entropy_fork", "entropy_fork_write", "entropy_fork_blank",
+            "entropy_other", "early_end", "malformed"]
 KEY = ["base", "seed", "order", "selection", "block_length", "temperature", "n_problems",
        "n_samples"]
 # right: of each problem's samples, how many have its answer; derived: how many are its
@@ -47,7 +48,7 @@ KEPT = "what is measured is kept, start again to go on"
 
 
 def parse_flags(name, description, argv=None, seeds=(0,)):
-    """The flags of every experiment; its rows are in assets/NAME/toy.csv.
+    """The flags of every experiment; its rows are in assets/NAME/rows.csv.
 
     --quick has a file of its own, so that its rows are not mistaken for results.
     """
@@ -55,7 +56,7 @@ def parse_flags(name, description, argv=None, seeds=(0,)):
         description=description, allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    add("--csv", default=f"assets/{name}/toy.csv",
+    add("--csv", default=f"assets/{name}/rows.csv",
         help="rows; what is there is not measured again")
     add("--figure", help="draw the rows to this file (needs matplotlib)")
     add("--bases", default="out/bases", help="folder of the bases; a missing one is made")
@@ -79,7 +80,7 @@ def parse_flags(name, description, argv=None, seeds=(0,)):
 # bases
 
 # name: task, pretraining steps
-BASES = {"toy": (Toy(), 1300)}
+BASES = {"worksheet": (Worksheet(), 1400)}
 
 
 @contextlib.contextmanager
@@ -226,10 +227,8 @@ def measure(args, cell):
     row = {**cell.key(), "weights": weights, "nfe": round(found.nfe, 3),
            "n_forward": found.n_forward, "seconds": round(found.seconds, 1),
            "right": joined(found.correct.sum(1).astype(int))}
-    if task.n_steps:
-        worked = [task.solution(problem, task.n_steps) for problem in problems]
-        row["derived"] = joined(texts.count(text)
-                                for texts, text in zip(found.texts, worked))
+    if task.n_lines:
+        row["derived"] = joined(found.derived.sum(1).astype(int))
     for name, sides in found.measures.items():
         if name in MEASURES:
             row[name] = joined(f"{number:.5g}" for number in interval_of(name, *sides))
@@ -304,14 +303,15 @@ STYLES = [
     {"color": "tab:purple", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "P"},
     {"color": "gray", "linestyle": (0, (1, 3)), "marker": "x"},
     {"color": "tab:brown", "linestyle": (0, (6, 3)), "marker": "*"},
+    {"color": "tab:pink", "linestyle": (0, (2, 1)), "marker": "<"},
 ]
 
 
-def panels(n, width=4.2, height=3.6):
-    """A figure, and n axes in a row with one scale."""
+def panels(n_columns, n_rows=1, width=4.2, height=3.6):
+    """A figure, and its axes (n_rows, n_columns); those of a row have one scale."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(width * n, height), layout="constrained")
-    return figure, figure.subplots(1, n, sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(width * n_columns, height * n_rows), layout="constrained")
+    return figure, figure.subplots(n_rows, n_columns, sharey="row", squeeze=False)
 
 
 def line(axis, x, intervals, label, style):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from tqdm import tqdm
 
-from data import Toy
+from data import Worksheet
 from eval_gsm8k import evaluate
 from experiments import lab
 from grpo import advantages, judge, policy_losses
@@ -119,7 +119,7 @@ def main(argv=None):
     missing = [(what, x) for what, xs in SWEEPS.items() for x in xs[:n_points]
                if (what, str(x)) not in there]
     for what, x in tqdm(missing):
-        rows.append(measure(base, Toy(), what, x, n_runs))
+        rows.append(measure(base, Worksheet(), what, x, n_runs))
         write_csv(path, COLUMNS, rows)
     if args.figure:
         draw(rows, args.figure)

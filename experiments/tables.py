@@ -12,6 +12,7 @@ tests/test_experiments.py fails if a page and the rows differ.
 import argparse
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -21,11 +22,14 @@ sys.path.insert(0, str(ROOT))
 from eval_gsm8k import Interval, columns_of, overtakes
 from experiments.lab import bracketed, matching, pick
 from runs import ends_quietly, read_csv, write_whole
-from train import GREEDY, TRAP
+from train import AFTER, GREEDY, TRAP
 
 ASSETS = ROOT / "assets"
-KS = 1, 2, 4, 8, 16, 32
-STAGES = "base", "justgrpo"
+KS = 1, 2, 4, 8, 16
+# The stages of a run, and what pages call them.
+STAGES = {"base": "before RL", "justgrpo": "after JustGRPO",
+          "confidence": "after RL on free rollouts"}
+KINDS = "talkers", "silent"
 
 # ----------------------------------------------------------------------------------------
 # rows
@@ -60,17 +64,6 @@ def over_seeds(seeds, row_of, *args):
 def value(row):
     return float(row["value"])
 
-
-def measured(seeds, decoders):
-    """Those of TRAP or GREEDY that every run has measured, before RL and after it."""
-    found = dict(decoders)
-    for name, decoder in decoders.items():
-        for run in seeds.values():
-            rows = matching(run["results"], k=1, **columns_of(decoder))
-            if {row["stage"] for row in rows} != set(STAGES):
-                found.pop(name, None)
-    return found
-
 # ----------------------------------------------------------------------------------------
 # cells
 
@@ -81,6 +74,20 @@ def with_interval(row, sign=""):
 
 def mean(values):
     return sum(values) / len(values)
+
+
+# Student's t, by degrees of freedom: 95 % of it lies within.
+T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
+
+
+def over_models(values):
+    """The mean over seeds, with the interval of what other seeds would give, if they are
+    normally distributed: few as they are, that is a rough guess."""
+    n, middle = len(values), mean(values)
+    if n - 1 not in T95:
+        return Interval(middle, float("nan"), float("nan"))
+    error = T95[n - 1] * statistics.stdev(values) / n**0.5
+    return Interval(middle, middle - error, middle + error)
 
 
 def spread(values, sign=""):
@@ -97,115 +104,170 @@ def markdown(header, rows):
 # tables of the runs in seed-*; each is a function of the folder assets/
 
 
+def orders(seeds, stage):
+    """The orders that every run has sampled from at this stage, {name: decoder}."""
+    names = TRAP if stage == "base" else AFTER
+    return measured(seeds, {name: TRAP[name] for name in names}, stage)
+
+
+def others(seeds):
+    """Those of the base that left to right is compared with."""
+    return {name: decoder for name, decoder in orders(seeds, "base").items()
+            if name != "left_to_right"}
+
+
+def greedy(seeds):
+    """The greedy decoders that every run has measured."""
+    return measured(seeds, GREEDY, "base")
+
+
+def measured(seeds, decoders, stage):
+    """A decoder that was added to train.py has no rows before the runs are made anew."""
+    return {name: decoder for name, decoder in decoders.items() if all(
+        matching(run["results"], stage=stage, k=1, **columns_of(decoder))
+        for run in seeds.values())}
+
+
+def derived(run, stage, decoder, k, kind=""):
+    """The row of measures.csv: derived@k, of all problems or of a kind."""
+    name = f"derived_{kind}" if kind else "derived"
+    return measure(run, stage, decoder, f"{name}_at_{k}")
+
+
 def headline(assets):
-    """What README.md shows: six ways of writing, before RL and after it."""
+    """What README.md shows: two orders at three stages, right and derived."""
     seeds = load_seeds(assets)
     rows = []
-    for text, decoder, k in [
-            ("left to right, one sample (pass@1)", TRAP["left_to_right"], 1),
-            ("confidence first, one sample", TRAP["confidence"], 1),
-            ("left to right, 32 samples (pass@32)", TRAP["left_to_right"], 32),
-            ("confidence first, 32 samples", TRAP["confidence"], 32),
-            ("likeliest tokens, left to right", GREEDY["left_to_right"], 1),
-            ("likeliest tokens, several a step (threshold .9)", GREEDY["threshold"], 1)]:
-        cells = [spread(over_seeds(seeds, passed, stage, decoder, k)) for stage in STAGES]
-        rows.append([text, *cells])
-    return markdown(["", "before RL", "after JustGRPO"], rows)
+    for stage, text in STAGES.items():
+        for name in AFTER:
+            cells = [spread(over_seeds(seeds, row_of, stage, TRAP[name], k))
+                     for row_of in (passed, derived) for k in (1, 16)]
+            rows.append([text, TRAP[name], *cells])
+    return markdown(["", "order", "right@1", "right@16", "derived@1", "derived@16"], rows)
 
 
 def summary(assets):
-    """One row an order or decoder, base and JustGRPO: pass@k at T=0.6, then greedy."""
+    """Means over the seeds: pass@k at T=0.6 of the base, then greedy at three stages."""
     seeds = load_seeds(assets)
-    sampled = []
-    for decoder in measured(seeds, TRAP).values():
-        cells = [spread(over_seeds(seeds, passed, stage, decoder, k))
-                 for stage in STAGES for k in (1, 32)]
-        sampled.append([decoder, *cells])
-    greedy = []
-    for decoder in measured(seeds, GREEDY).values():
-        accuracy = [spread(over_seeds(seeds, passed, stage, decoder)) for stage in STAGES]
-        gain = spread(over_seeds(seeds, measure, "justgrpo", decoder, "gain"), "+")
-        speed = [over_seeds(seeds, measure, stage, decoder, "tokens_per_evaluation")
-                 for stage in STAGES]
-        greedy.append([decoder, *accuracy, gain, *map(spread, speed)])
-    first = ["order, T=0.6", "base pass@1", "base pass@32", "JustGRPO pass@1",
-             "JustGRPO pass@32"]
-    second = ["greedy decoder", "base", "JustGRPO", "gain, paired", "tokens per NFE",
-              "after"]
-    return markdown(first, sampled) + "\n\n" + markdown(second, greedy)
+    sampled = [[decoder, *(spread(over_seeds(seeds, row_of, "base", decoder, k))
+                           for row_of in (passed, derived) for k in (1, 16))]
+               for decoder in orders(seeds, "base").values()]
+    likeliest = []
+    for decoder in greedy(seeds).values():
+        cells = [spread(over_seeds(seeds, passed, stage, decoder)) for stage in STAGES]
+        speed = [over_seeds(seeds, evaluations, stage, decoder) for stage in STAGES]
+        likeliest.append([decoder, *cells, *(f"{mean(nfe):.1f}" for nfe in speed)])
+    first = ["order, T=0.6", "right@1", "right@16", "derived@1", "derived@16"]
+    second = ["greedy decoder", *STAGES.values(), "NFE", "after JustGRPO", "after the other"]
+    return markdown(first, sampled) + "\n\n" + markdown(second, likeliest)
+
+
+def evaluations(run, stage, decoder):
+    """A row whose value is the NFE of a greedy decoder."""
+    return {"value": passed(run, stage, decoder)["nfe"]}
 
 
 def base(assets):
-    """The bases, left to right before and after, and the seconds of a run."""
+    """What the bases know, and the seconds of a run."""
     rows = []
     for seed, run in load_seeds(assets).items():
-        def by_step(name, n_steps, run=run):
-            return [value(pick(run["measures"], order="", measure=f"{name}_{step}"))
-                    for step in range(n_steps)]
+        def by_line(name, n_lines, run=run):
+            return [value(pick(run["measures"], order="", measure=f"{name}_{line}"))
+                    for line in range(n_lines)]
 
         seconds = run["summary"]["seconds"]
-        before, after = [value(passed(run, stage, TRAP["left_to_right"]))
-                         for stage in STAGES]
-        rows.append([seed, f"{mean(by_step('next_value', 6)):.3f}",
-                     ", ".join(f"{p:.2f}" for p in by_step("go_on", 6)),
-                     ", ".join(f"{p:.2f}" for p in by_step("answer_in_head", 7)),
-                     f"{before:.3f} -> {after:.3f}",
+        later = [by_line(f"go_on_{kind}", 6)[1:] for kind in KINDS]
+        rows.append([seed, f"{min(by_line('next_value', 6)):.3f}",
+                     *(f"{by_line(f'go_on_{kind}', 1)[0]:.2f}" for kind in KINDS),
+                     f"{min(map(min, later)):.2f} to {max(map(max, later)):.2f}",
+                     ", ".join(f"{p:.2f}" for p in by_line("answer_in_head", 7)),
                      f"{sum(seconds.values()):.0f} ({seconds['pretraining']:.0f})"])
-    return markdown(["seed", "next value right", "P(go on) at forks 0 to 5",
-                     "answer right after 0 to 6 steps", "left to right pass@1, T=0.6",
+    return markdown(["seed", "next value right, least", "P(first line), talkers",
+                     "silent", "P(later lines)", "answer right after 0 to 6 lines",
                      "seconds (pretraining)"], rows)
 
 
 def trap(assets, stage="base"):
-    """pass@k by order and seed, and what happens at forks."""
-    seeds = load_seeds(assets)
-    names = "distinct", "bypass_fork", "entropy_fork", "early_end"
-    rows = []
+    """Right answers by seed and order, and what happens at forks."""
+    names = "distinct", "bypass_fork", "entropy_fork_write", "entropy_fork_blank"
+    seeds, rows = load_seeds(assets), []
     for seed, run in seeds.items():
-        for decoder in measured(seeds, TRAP).values():
-            passes = [with_interval(passed(run, stage, decoder, k)) for k in (1, 4, 32)]
+        for decoder in orders(seeds, stage).values():
+            passes = [with_interval(passed(run, stage, decoder, k)) for k in (1, 4, 16)]
             others = [value(measure(run, stage, decoder, name)) for name in names]
             rows.append([seed, decoder, *passes, *(f"{other:.2f}" for other in others)])
-    return markdown(["seed", "order", "pass@1", "pass@4", "pass@32", "distinct of 32",
-                     "forks bypassed", "entropy at forks", "length first"], rows)
+    return markdown(["seed", "order", "right@1", "right@4", "right@16", "distinct of 16",
+                     "forks bypassed", "entropy where written", "where blank"], rows)
 
 
-def after(assets):
-    return trap(assets, "justgrpo")
+def derivations(assets, stage="base"):
+    """Derivations by seed and order, by kind, and what is predicted of them."""
+    seeds, rows = load_seeds(assets), []
+    for seed, run in seeds.items():
+        for name, decoder in orders(seeds, stage).items():
+            cells = [with_interval(derived(run, stage, decoder, k)) for k in (1, 4, 16)]
+            kinds = [with_interval(derived(run, stage, decoder, 16, kind))
+                     for kind in KINDS]
+            rows.append([seed, decoder, *cells, *kinds])
+            if stage == "base" and name == "left_to_right":
+                cells = [measure(run, stage, decoder, f"derived_predicted_at_{k}")
+                         for k in (1, 4, 16)]
+                rows.append([seed, "the same, predicted",
+                             *(f"{value(row):.3f}" for row in cells), "", ""])
+    return markdown(["seed", "order", "derived@1", "derived@4", "derived@16",
+                     "@16 of talkers", "@16 of the silent"], rows)
 
 
-def crossing(assets):
+def crossing(assets, what="lead_of_ltr"):
     """By how much left to right is ahead of each other order of the base, by k."""
     seeds = load_seeds(assets)
     rows = []
-    for name, decoder in measured(seeds, TRAP).items():
-        if name == "left_to_right":
-            continue
+    for decoder in others(seeds).values():
         for seed, run in seeds.items():
-            leads = {k: measure(run, "base", decoder, f"lead_of_ltr_at_{k}") for k in KS}
-            first = overtakes({k: Interval.of(row) for k, row in leads.items()})
+            found = {k: measure(run, "base", decoder, f"{what}_at_{k}") for k in KS}
+            first = overtakes({k: Interval.of(row) for k, row in found.items()})
             over = {None: "never", KS[0]: "from the start"}.get(first, f"k={first}")
-            cells = [with_interval(row, "+") for row in leads.values()]
+            cells = [with_interval(row, "+") for row in found.values()]
             rows.append([decoder, seed, *cells, over])
+        means = [over_models(over_seeds(seeds, measure, "base", decoder, f"{what}_at_{k}"))
+                 for k in KS]
+        rows.append([decoder, "all", *(bracketed(interval, "+") for interval in means), ""])
     header = ["against", "seed", *(f"k={k}" for k in KS), "left to right overtakes"]
     return markdown(header, rows)
 
 
+def crossing_derived(assets):
+    return crossing(assets, "lead_of_ltr_derived")
+
+
+def after(assets):
+    """Right and derived once more, after either training."""
+    seeds, rows = load_seeds(assets), []
+    for seed, run in seeds.items():
+        for stage in list(STAGES)[1:]:
+            for decoder in orders(seeds, stage).values():
+                cells = [with_interval(row_of(run, stage, decoder, k))
+                         for row_of in (passed, derived) for k in (1, 16)]
+                silent = with_interval(derived(run, stage, decoder, 16, "silent"))
+                rows.append([seed, STAGES[stage], decoder, *cells, silent])
+    return markdown(["seed", "", "order", "right@1", "right@16", "derived@1",
+                     "derived@16", "@16 of the silent"], rows)
+
+
 def rl(assets):
-    """Greedy accuracy before and after, paired gain, NFE, tokens an evaluation."""
+    """Greedy accuracy before RL and after either training, paired gains, NFE."""
     seeds = load_seeds(assets)
     rows = []
-    for decoder in measured(seeds, GREEDY).values():
+    for decoder in greedy(seeds).values():
         for seed, run in seeds.items():
-            old, new = [passed(run, stage, decoder) for stage in STAGES]
-            speed = [value(measure(run, stage, decoder, "tokens_per_evaluation"))
-                     for stage in STAGES]
-            rows.append([decoder, seed, f"{value(old):.3f}", f"{value(new):.3f}",
-                         with_interval(measure(run, "justgrpo", decoder, "gain"), "+"),
-                         f"{float(old['nfe']):.1f} -> {float(new['nfe']):.1f}",
-                         f"{speed[0]:.2f} -> {speed[1]:.2f}"])
-    return markdown(["greedy decoder", "seed", "base", "JustGRPO", "gain, paired", "NFE",
-                     "tokens per NFE"], rows)
+            cells = [f"{value(passed(run, 'base', decoder)):.3f}"]
+            for stage in list(STAGES)[1:]:
+                gain = with_interval(measure(run, stage, decoder, "gain"), "+")
+                cells += [f"{value(passed(run, stage, decoder)):.3f}", gain]
+            nfe = [f"{value(evaluations(run, stage, decoder)):.1f}" for stage in STAGES]
+            rows.append([decoder, seed, *cells, ", ".join(nfe)])
+    return markdown(["greedy decoder", "seed", "base", "JustGRPO", "gain, paired",
+                     "free rollouts", "gain, paired", "NFE"], rows)
 
 # ----------------------------------------------------------------------------------------
 # tables of times
@@ -213,9 +275,12 @@ def rl(assets):
 
 def ratios(path, first):
     """Of bench.py's rows; first: the header of what was timed."""
-    rows = [[row["what"], row["baseline"], row["contender"],
-             f"{row['ratio_median']} ({row['ratio_min']} to {row['ratio_max']})"]
-            for row in read_csv(path)]
+    rows = []
+    for row in read_csv(path):
+        ratio = "-"     # where there was nothing to time
+        if row["ratio_median"]:
+            ratio = f"{row['ratio_median']} ({row['ratio_min']} to {row['ratio_max']})"
+        rows.append([row["what"], row["baseline"], row["contender"], ratio])
     header = [first, "baseline", "contender", "ratio, median (least to most)"]
     return markdown(header, rows)
 
@@ -272,12 +337,12 @@ def sharing(assets):
 
 def pass_at_k(assets):
     from experiments.pass_at_k import table
-    return markdown(*table(read_csv(assets / "pass_at_k" / "toy.csv")))
+    return markdown(*table(read_csv(assets / "pass_at_k" / "rows.csv")))
 
 
 TABLES = {table.__name__: table for table in [
-    headline, summary, base, trap, crossing, rl, after, bench, products, ideas, profile,
-    whole, sharing, pass_at_k]}
+    headline, summary, base, trap, derivations, crossing, crossing_derived, rl, after, bench,
+    products, ideas, profile, whole, sharing, pass_at_k]}
 
 # ----------------------------------------------------------------------------------------
 # numbers
@@ -291,24 +356,34 @@ def numbers(assets):
 
 
 def numbers_of_seeds(assets):
-    """Means over seeds; *_spread is the highest seed less the lowest."""
+    """Means over seeds; *_spread is the highest seed less the lowest, *_least and *_most
+    are these."""
     seeds = load_seeds(assets)
     found = {}
 
     def add(name, values, form=".2f"):
+        plain_form = form.strip("+")
         found[name] = f"{mean(values):{form}}"
-        found[f"{name}_spread"] = f"{max(values) - min(values):{form.strip('+')}}"
+        found[f"{name}_least"] = f"{min(values):{form}}"
+        found[f"{name}_most"] = f"{max(values):{form}}"
+        found[f"{name}_spread"] = f"{max(values) - min(values):{plain_form}}"
 
     for stage in STAGES:
-        for name, decoder in measured(seeds, TRAP).items():
-            for k in (1, 32):
-                values = over_seeds(seeds, passed, stage, decoder, k)
-                add(f"pass{k}_{name}_{stage}", values)
-        for name, decoder in measured(seeds, GREEDY).items():
+        for name, decoder in orders(seeds, stage).items():
+            for k in (1, 16):
+                add(f"right{k}_{name}_{stage}",
+                    over_seeds(seeds, passed, stage, decoder, k))
+                add(f"derived{k}_{name}_{stage}",
+                    over_seeds(seeds, derived, stage, decoder, k))
+        for name, decoder in greedy(seeds).items():
             add(f"greedy_{name}_{stage}", over_seeds(seeds, passed, stage, decoder))
-    for name, decoder in measured(seeds, GREEDY).items():
-        gains = over_seeds(seeds, measure, "justgrpo", decoder, "gain")
-        add(f"gain_{name}", gains, "+.2f")
+            add(f"nfe_{name}_{stage}", over_seeds(seeds, evaluations, stage, decoder), ".1f")
+            if stage != "base":
+                gains = over_seeds(seeds, measure, stage, decoder, "gain")
+                add(f"gain_{name}_{stage}", gains, "+.2f")
+    for name, decoder in others(seeds).items():
+        for row in (f"lead_of_ltr{what}_at_{k}" for what in ("", "_derived") for k in KS):
+            add(f"{row}_{name}", over_seeds(seeds, measure, "base", decoder, row), "+.3f")
     seconds = [run["summary"]["seconds"] for run in seeds.values()]
     add("seconds", [sum(acts.values()) for acts in seconds], ".0f")
     add("seconds_pretraining", [acts["pretraining"] for acts in seconds], ".0f")

@@ -1,13 +1,13 @@
 """A toy judged by a coin, for tests that want GRPO to move; and a log without its times."""
 import hashlib
 
-from data import Toy
+from data import Worksheet
 from runs import read_csv
 
 TIMES = "seconds",      # columns of log.csv
 
 
-class Coin(Toy):
+class Coin(Worksheet):
     """The toy, where any text is right half of the time.
 
     An untrained model's texts, too: so there is signal for GRPO, and accuracies are not all zero.

@@ -80,9 +80,9 @@ def laws(model, sample, length, **how):
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0])
-def test_over_all_that_it_can_write_confidence_exact_sums_to_one_and_is_the_frequency(temperature):
+def test_over_all_that_it_can_write_lcr_exact_sums_to_one_and_is_the_frequency(temperature):
     model, N = small_model(1.0), 20_000
-    arm = make("confidence_exact", temperature=temperature)
+    arm = make("lcr_exact", temperature=temperature)
     sample, _ = roll_out(arm, model, N, 2)
     every = [(t, r) for t in itertools.product(range(3), repeat=2) for r in ((0, 1), (1, 0))]
     every = [(t, r) for t, r in every if t[0] != 2 or r == (1, 0)]
@@ -91,17 +91,17 @@ def test_over_all_that_it_can_write_confidence_exact_sums_to_one_and_is_the_freq
     p = arm.log_prob_table(model, everything(tokens, rank)).sum(1).exp()
     assert float(p.sum()) == pytest.approx(1, abs=1e-5)
     assert_frequencies(Counter(outcomes(sample)), {leaf: N * float(q) for leaf, q in zip(every, p)})
-    without = make("confidence", temperature=temperature)
+    without = make("lcr", temperature=temperature)
     assert without.log_prob_table(model, everything(tokens, rank)).sum(1).exp().sum() > 1.2
 
 
 @pytest.mark.parametrize("budget", [1, 500, BUDGET])
 @pytest.mark.parametrize("block_length", [None, 2, 3])
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.5])
-def test_confidence_exact_is_the_law_of_every_commit_in_value_and_gradient(
+def test_lcr_exact_is_the_law_of_every_commit_in_value_and_gradient(
         small, block_length, budget, temperature):
     how = {"block_length": block_length, "temperature": temperature}
-    arm, weight = make("confidence_exact", **how), torch.linspace(-1, 1, 6)
+    arm, weight = make("lcr_exact", **how), torch.linspace(-1, 1, 6)
     sample, asked = roll_out(arm, small, 6, 5)
     pieces = [(weight[row] * logp).sum()
               for row, _, logp in arm.log_probs(small, asked, asked.scale, budget)]
@@ -110,7 +110,7 @@ def test_confidence_exact_is_the_law_of_every_commit_in_value_and_gradient(
     expected_value, expected = gradient(small, [plain])
     assert value == pytest.approx(expected_value, rel=1e-3)
     assert (found - expected).norm() < 1e-3 * expected.norm()
-    _, without = gradient(small, make("confidence", **how).losses(small, asked, weight))
+    _, without = gradient(small, make("lcr", **how).losses(small, asked, weight))
     assert (found + without * asked.scale.sum()).norm() > 0.1 * found.norm()    # the law matters
 
 
@@ -120,14 +120,14 @@ def test_a_rival_that_is_equally_likely_up_to_rounding_counts_as_less_likely(sma
         + torch.arange(len(logits))[:, None] * torch.tensor([0, 0, 5e-6, 0]))
     asked = everything([[2, 2], [2, 2]], [[1, 0], [0, 2]])
     p = math.exp(2) / (2 + math.exp(2))
-    found = make("confidence_exact").log_prob_table(small, asked)
+    found = make("lcr_exact").log_prob_table(small, asked)
     assert torch.allclose(found, asked.scale * math.log(p), atol=1e-4)
 
 
 # ----------------------------------------------------------------------------------------------
 # what each rival asks
 
-@pytest.mark.parametrize("name", ["left_to_right", "random", "confidence", "top_probability"])
+@pytest.mark.parametrize("name", ["left_to_right", "random", "lcr", "tpp"])
 def test_where_the_rollouts_own_rank_is_asked_for_it_is_every_commit_as_the_sampler_drew_it(
         small, name):
     sample, asked = roll_out(make(name), small, 60)

@@ -16,14 +16,15 @@ import pytest
 import torch
 from tiktoken.load import load_tiktoken_bpe
 
-from data import (EOS, GSM8K, GSM8K_PATTERN, LARGEST, MASK, Task, Toy, exact_match, extract_answer,
+from data import (EOS, GSM8K, GSM8K_PATTERN, MASK, Task, Worksheet, exact_match, extract_answer,
                   make_tokenizer, read_jsonl, train_bpe)
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 GSM8K_FILES = ROOT.parent / "shared" / "gsm8k"
 
-TOY = Toy()
+TOY, RAGGED = Worksheet(), Worksheet(equal_length=False)
+BOTH = pytest.mark.parametrize("task", [TOY, RAGGED], ids=["equal length", "ragged"])
 PROBLEMS = {split: TOY.problems(split, 0, 2000) for split in ("train", "validation", "test")}
 EVERY = [problem for problems in PROBLEMS.values() for problem in problems]
 
@@ -60,7 +61,7 @@ def test_a_task_is_one_class_that_says_what_its_problems_are():
     assert completions.tolist() == [[c, b, a, end, end], [b] + [end] * 4, [b, a, c, end, end]]
     for tokens, problem in zip(completions, problems):
         assert task.reward(task.text(tokens), problem["answer"]) == 1
-    assert task.size("test") is None and task.n_steps is None
+    assert task.size("test") is None and task.n_lines is None
     assert task.describe() == {"name": "reverse"}
 
 
@@ -82,29 +83,29 @@ def test_a_text_ends_at_its_first_end_of_text_and_a_mask_is_no_text():
 
 
 # ----------------------------------------------------------------------------------------------
-# the toy's problems
+# the worksheet's problems
 
 def stories(task, split, n):
     """Without the name: "Ann has 3, ..." would give away "Bob has 3, ..."."""
     return {problem["question"].split(" ", 1)[1] for problem in task.problems(split, 0, n)}
 
 
-@pytest.mark.parametrize("n_steps", [2, 6])
-def test_no_story_stands_in_two_splits_by_construction_and_not_by_luck(n_steps):
+@pytest.mark.parametrize("n_lines, largest", [(2, 12), (6, 30)])
+def test_no_story_stands_in_two_splits_by_construction_and_not_by_luck(n_lines, largest):
     # Of six operations two draws hardly ever meet. Of two there are a few thousand stories, and
     # nearly every one is drawn: still none is in two splits.
-    task = Toy(n_steps=n_steps)
+    task = Worksheet(n_lines=n_lines, largest=largest)
     train, validation, test = (stories(task, split, n) for split, n in (
         ("train", 6000), ("validation", 1500), ("test", 1500)))
     assert not train & validation and not train & test and not validation & test
-    if n_steps == 2:
+    if n_lines == 2:
         n = len(train | validation | test)
         assert n < 4000 and abs(len(validation) / n - 0.1) < 0.05 > abs(len(test) / n - 0.1)
 
 
 def test_a_problem_and_a_vocabulary_depend_on_nothing_but_what_they_are_made_of():
     # Python salts str hashes afresh in every process; another order of asking, a new task.
-    code = ("import json, sys; from data import Toy, train_bpe; toy = Toy(); "
+    code = ("import json, sys; from data import Worksheet, train_bpe; toy = Worksheet(); "
             "print(json.dumps([toy.problem(s, i) for i in (17, 3, 1999) for s in "
             "('train', 'validation', 'test')] + [str(train_bpe(sys.stdin.read(), 60))]))")
     env = {**os.environ, "PYTHONHASHSEED": "123", "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
@@ -116,7 +117,7 @@ def test_a_problem_and_a_vocabulary_depend_on_nothing_but_what_they_are_made_of(
 
 def test_an_unknown_split_is_refused_and_not_searched_for_ever():
     with pytest.raises((ValueError, KeyError)):
-        Toy().problem("valid", 0)
+        Worksheet().problem("valid", 0)
 
 
 def read_story(question):
@@ -135,19 +136,23 @@ def read_story(question):
     return operands, values
 
 
-def test_every_solution_is_right_by_independent_arithmetic_however_many_steps_it_writes():
+def test_every_solution_is_right_by_independent_arithmetic_however_many_lines_it_writes():
     seen = Counter()
     for problem in EVERY:
         operands, values = read_story(problem["question"])
         seen.update(operands)
-        assert len(operands) == 6 and min(values) >= 0 and max(values) <= LARGEST <= 20
+        assert len(operands) == 6 and min(values) >= 0 and max(values) <= TOY.largest == 30
         # Nothing times zero: the answer would then be known without the story before it.
         assert not any(v == 0 and o[0] == "*" for v, o in zip(values, operands))
-        words = [str(values[0])]
+        words = []
         for n in range(7):
+            end = ["####", str(values[-1])]
             text = TOY.solution(problem, n)
-            assert text.split() == (words if n else []) + ["####", str(values[-1])]
-            assert TOY.is_well_formed(text) and TOY.reward(text, problem["answer"]) == 1
+            assert text.split() == words + ["--"] * (19 - len(words)) + end
+            assert RAGGED.solution(problem, n).split() == words + end
+            for task in (TOY, RAGGED):
+                text = task.solution(problem, n)
+                assert task.is_well_formed(text) and task.reward(text, problem["answer"]) == 1
             words = [str(values[0])]
             for operand, value in zip(operands[:n + 1], values[1:]):
                 words += [operand, "->", str(value)]
@@ -155,70 +160,195 @@ def test_every_solution_is_right_by_independent_arithmetic_however_many_steps_it
     assert set(seen) == {f"{s}{n}" for s in "+-" for n in range(1, 7)} | {"*2", "*3", "~all"}
 
 
-@pytest.mark.parametrize("direct, skip", [(0.65, 0.12), (0.2, 0.4), (0, 0), (1, 0)])
-def test_the_text_jumps_to_the_answer_as_often_as_it_says_and_the_story_is_the_same(direct, skip):
-    task = Toy(direct, skip)
+BOB = {"question": "Bob has 9 of 30, swaps all, gets 4, swaps all, swaps all, gets 3, gives 5. "
+                   "How many?", "answer": "23",
+       "lines": [" 9", " ~all -> 21", " +4 -> 25", " ~all -> 5", " ~all -> 25", " +3 -> 28",
+                 " -5 -> 23"]}
+
+
+@pytest.mark.parametrize("n, written", [
+    (0, ""), (2, " 9 ~all -> 21 +4 -> 25"),
+    (6, " 9 ~all -> 21 +4 -> 25 ~all -> 5 ~all -> 25 +3 -> 28 -5 -> 23")])
+def test_a_sheet_is_its_written_lines_and_blanks_to_one_length_then_the_answer(n, written):
+    n_blank = {0: 19, 2: 12, 6: 0}[n]       # of 1 + 6 * 3 places
+    assert TOY.solution(BOB, n) == written + " --" * n_blank + " #### 23"
+    assert RAGGED.solution(BOB, n) == written + " #### 23"
+    assert [task.is_derived(task.solution(BOB, n), BOB) for task in (TOY, RAGGED)] == [n == 6] * 2
+
+
+@pytest.mark.parametrize("old, new", [
+    (" 25 +3", " 24 +3"),       # a wrong value on the way, the answer is right all the same
+    (" -5 -> 23", ""), (" #### 23", ""), (" #### 23", " #### 24"), (" 9 ", " 9  "),
+    (" #### 23", " #### 23 #### 23"), (" 9 ~all -> 21 +4", " 9 +4"), (" -5 -> 23", " -- -- --")])
+def test_derived_is_the_one_sheet_with_every_line_and_nothing_else(old, new):
+    for task in (TOY, RAGGED):
+        text = task.solution(BOB, 6)
+        assert old in text and task.is_derived(text, BOB)
+        assert not task.is_derived(text.replace(old, new, 1), BOB)
+
+
+@pytest.mark.parametrize("name, kind", [
+    *[(name, "talkers") for name in ("Bob", "Ann", "Tom", "Sue", "Max")],
+    *[(name, "silent") for name in ("Eva", "Sam", "Kim")]])
+def test_the_kind_is_known_from_the_name(name, kind):
+    problem = {"question": f"{name} has 1 of 30, gets 1. How many?"}
+    assert TOY.kind(problem) == kind
+    assert Worksheet(talkers=1).kind(problem) == ("talkers" if name == "Bob" else "silent")
+
+
+@pytest.mark.parametrize("blank, later", [
+    ((0.25, 0.8), 0.05), ((0.65, 0.1), 0.4), ((0, 0), 0), ((1, 1), 0.3), ((0, 1), 0)])
+def test_a_sheet_is_left_blank_as_often_as_it_says_by_kind_and_the_story_is_the_same(blank, later):
+    task = Worksheet(blank=blank, later=later)
     problems = task.problems("train", 0, 2000)
-    written = [problem["solution"].count("->") for problem in problems]
-    for fork in range(6):       # at each fork for itself: of those who came here, who jumped?
-        here, rate = sum(n >= fork for n in written), skip if fork else direct
-        jumped = sum(n == fork for n in written)
-        assert abs(jumped - rate * here) <= 4.5 * (rate * (1 - rate) * here) ** 0.5
-        assert task.true_go_on()[fork] == 1 - rate
+    for kind, first in zip(("talkers", "silent"), blank):
+        mine = [problem for problem in problems if task.kind(problem) == kind]
+        share = len(mine) / 2000 - {"talkers": 5 / 8, "silent": 3 / 8}[kind]
+        assert abs(share) <= 4.5 * (5 * 3 / 64 / 2000) ** 0.5
+        written = [problem["solution"].count("->") for problem in mine]
+        for fork in range(6):   # at each fork for itself: of those who came here, who wrote?
+            here, rate = sum(n >= fork for n in written), 1 - (later if fork else first)
+            wrote = sum(n > fork for n in written)
+            assert abs(wrote - rate * here) <= 4.5 * (rate * (1 - rate) * here) ** 0.5
+            assert task.true_go_on()[kind][fork] == rate
     assert problems[5]["question"] == PROBLEMS["train"][5]["question"]
 
 
-def test_every_prompt_fills_its_length_in_whole_words_and_the_longest_solution_its_own():
+def test_as_it_is_talkers_write_three_sheets_in_four_and_the_silent_one_in_five():
+    assert TOY.true_go_on() == {"talkers": [0.75] + [0.95] * 5,
+                                "silent": [pytest.approx(0.2)] + [0.95] * 5}
+    begun = {kind: [problem["solution"].startswith(problem["lines"][0])
+                    for problem in PROBLEMS["train"] if TOY.kind(problem) == kind]
+             for kind in TOY.kinds}
+    for kind, rate in (("talkers", 0.75), ("silent", 0.2)):
+        n = len(begun[kind])
+        assert abs(sum(begun[kind]) / n - rate) < 4.5 * (rate * (1 - rate) / n) ** 0.5
+
+
+def test_every_prompt_and_every_sheet_fill_their_length_in_whole_words():
     encode = TOY.tokenizer.encode_ordinary
     for problem in EVERY:
-        question, solution = encode(problem["question"]), encode(TOY.solution(problem, 6))
-        assert len(question) == TOY.prompt_length == 17
-        assert len(solution) + 1 == TOY.completion_length == 22
-        assert min(question + solution) >= 256      # no single bytes
-        assert len(solution) == len(TOY.solution(problem, 6).split())       # one token a word
+        question = encode(problem["question"])
+        assert len(question) == TOY.prompt_length == 17 and min(question) >= 256
+        for n in range(7):
+            solution = encode(TOY.solution(problem, n))
+            assert len(solution) + 1 == TOY.completion_length == 22
+            assert min(solution) >= 256         # no single bytes
+            assert len(solution) == len(TOY.solution(problem, n).split())   # one token a word
+            assert solution[TOY.sheet_length:TOY.answer_position(n)] == [TOY.hash_id]
+            ragged = RAGGED.tokenizer.encode_ordinary(RAGGED.solution(problem, n))
+            assert len(ragged) == (1 + 3 * n if n else 0) + 2 == RAGGED.answer_position(n) + 1
+    assert RAGGED.sheet_length is None
 
 
-@pytest.mark.parametrize("text", [
-    "", " 11", " 11 #### 11", " #### ", " 11 -8 -> 3", " 11 -8 #### 3", " 11 -> 3 #### 3",
-    " #### 8 #### 8", " 11 -8 -> 3 +1 #### 3"])
-def test_a_text_with_a_hole_is_malformed(text):
-    assert not TOY.is_well_formed(text)
+WITH_HOLES = ["", " 11", " 11 #### 11", " #### ", " 11 -8 -> 3", " 11 -8 #### 3",
+              " 11 -> 3 #### 3", " #### 8 #### 8", " 11 -8 -> 3 +1 #### 3", " 9 -- #### 9",
+              " 9 ~all ->" + " --" * 16 + " #### 23", " -- 9 +1 -> 10" + " --" * 15 + " #### 23",
+              " 9 +1 -> 10 -- +1 -> 11" + " --" * 11 + " #### 23", " --" * 19 + " #### 23 --"]
+
+
+@BOTH
+@pytest.mark.parametrize("text", WITH_HOLES)
+def test_a_text_with_a_hole_is_malformed(task, text):
+    assert not task.is_well_formed(text)
+
+
+@pytest.mark.parametrize("text, equal, ragged", [
+    (" #### 23", False, True), (" --" * 19 + " #### 23", True, False),
+    (" --" * 18 + " #### 23", False, False), (" --" * 20 + " #### 23", False, False),
+    (" 9 +1 -> 10" + " --" * 15 + " #### 99", True, False),     # wrong, and in form
+    (" 9 +1 -> 10" + " --" * 14 + " #### 99", False, False),
+    (" 9 +1 -> 10 #### 99", False, True), (" 9" + " --" * 18 + " #### 9", False, False),
+    (" 9" + " +1 -> 10" * 6 + " #### 10", True, True),
+    (" 9" + " +1 -> 10" * 7 + " #### 10", False, True)])
+def test_the_form_is_that_of_a_solution_right_or_wrong(text, equal, ragged):
+    assert (TOY.is_well_formed(text), RAGGED.is_well_formed(text)) == (equal, ragged)
+
+
+@pytest.mark.parametrize("name, value", [
+    *[("blank", pair) for pair in (
+        (-0.1, 0.5), (0.5, 1.1), (float("nan"), 0.5), (0.5, float("inf")), ("0.5", 0.5),
+        (0.5, None), "01", "half", 0.5, None, (0.5,), (0.5, 0.5, 0.5), (), {0: 0.1, 1: 0.2})],
+    *[("later", p) for p in (-0.01, 1.01, float("nan"), "0.5", None, (0.1, 0.2), float("inf"))],
+    *[("talkers", n) for n in (0, 8, -1, 1.5, "5", None, float("nan"))],
+    *[("n_lines", n) for n in (0, -1, 1001, 10**9, 6.0, "6", None)],
+    *[("largest", n) for n in (5, 0, -30, 1001, 30.0, "30", None)]], ids=str)
+def test_a_worksheet_that_means_nothing_is_refused_in_one_line_that_names_it(name, value):
+    with pytest.raises(ValueError) as error:
+        Worksheet(**{name: value})
+    assert name in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("changes", [
+    dict(talkers=1), dict(talkers=7), dict(n_lines=1), dict(n_lines=40), dict(largest=6),
+    dict(largest=100), dict(blank=[0, 1]), dict(blank=(1, 1), later=1)], ids=str)
+@pytest.mark.parametrize("equal_length", [True, False])
+def test_at_its_bounds_a_worksheet_works(changes, equal_length):
+    task = Worksheet(**changes, equal_length=equal_length)
+    for problem in task.problems("train", 0, 50):
+        _, values = read_story(problem["question"])
+        assert 0 <= min(values) <= max(values) <= task.largest
+        assert problem["answer"] == str(values[-1])
+        texts = [task.solution(problem, n) for n in range(task.n_lines + 1)]
+        assert all(map(task.is_well_formed, texts)) and problem["solution"] in texts
+        assert task.prompts([problem["question"]]).shape == (1, task.prompt_length)
+        assert (task.completions(texts)[:, -1] == task.eos_id).all()
 
 
 # ----------------------------------------------------------------------------------------------
-# the toy's forks
+# the worksheet's forks
 
-def forks_by_definition(ids):
-    """| 11 -8 -> 3| +1 -> 4| #### 8: at 0 or right after a written value, while nothing has ended
-    and fewer steps are written than the problem has. One position at a time."""
-    numbers = set(TOY.number_ids.tolist())
+def forks_by_definition(task, ids):
+    """| 11 -8 -> 3| +1 -> 4| -- -- #### 8: at 0 or right after a written value, while nothing has
+    ended and fewer lines are written than the problem has. One position at a time."""
+    numbers, ends = set(task.number_ids.tolist()), {task.hash_id, task.eos_id, task.end_id}
 
     def is_fork(i):
         before = ids[:i]
-        values = [j for j in range(1, i) if before[j - 1] == TOY.arrow_id and before[j] in numbers]
-        ended = TOY.hash_id in before or TOY.eos_id in before
+        values = [j for j in range(1, i) if before[j - 1] == task.arrow_id and before[j] in numbers]
+        ended = ends & set(before)
         return not ended and len(values) < 6 and (i == 0 or (i - 1) in values)
 
     return [is_fork(i) for i in range(len(ids))]
 
 
-def test_forks_agree_with_their_definition_on_any_soup_of_tokens():
+@BOTH
+def test_forks_agree_with_their_definition_on_any_soup_of_tokens(task):
     rng = random.Random(0)
-    common = [TOY.arrow_id] * 6 + TOY.number_ids.tolist()[:8]
-    rare = [TOY.hash_id, TOY.eos_id, TOY.mask_id, TOY.tokenizer.encode_single_token(" -6"), 65]
+    token = task.tokenizer.encode_single_token
+    common = [task.arrow_id] * 6 + task.number_ids.tolist()[:8]
+    rare = [task.hash_id, task.eos_id, task.mask_id, token(" -6"), token(" --"), 65]
     soups = [[rng.choice(common if rng.random() < rng.choice([0.8, 0.97]) else rare)
               for _ in range(22)] for _ in range(400)]
-    expected = [forks_by_definition(ids) for ids in soups]
-    assert TOY.forks(torch.tensor(soups)).tolist() == expected
+    expected = [forks_by_definition(task, ids) for ids in soups]
+    assert task.forks(torch.tensor(soups)).tolist() == expected
     assert max(map(sum, expected)) == 6     # some soup gets as far as the last fork
+    # A blank ends the work where blanks stand in place of lines, and is a word else.
+    assert expected != [forks_by_definition([RAGGED, TOY][task is RAGGED], ids) for ids in soups]
 
 
+@pytest.mark.parametrize("text, forks", [
+    (" 9 ~all -> 21 +4 -> 25 ~all -> 5 ~all -> 25 +3 -> 28 -5 -> 23 #### 23",
+     [0, 4, 7, 10, 13, 16]),
+    (" 9 ~all -> 21 +4 -> 25" + " --" * 12 + " #### 23", [0, 4, 7]),
+    (" --" * 19 + " #### 23", [0]), (" #### 23", [0]), ("", [0]),
+    (" 9 -- ~all -> 21 +4 -> 25", [0]),     # after a blank there is no fork
+    (" 9 ~all -> 21 #### 23 -> 25 +1", [0, 4]), (" 9 ~all ->", [0]), (" 9 -> -> 21 +4", [0, 4]),
+    (" 9 ~all -> ~all -> 21", [0, 6])])
+def test_forks_by_hand(text, forks):
+    [found] = TOY.forks(TOY.completions([text])).tolist()
+    assert [i for i, is_fork in enumerate(found) if is_fork] == forks
+
+
+@BOTH
 @pytest.mark.parametrize("n", range(7))
-def test_fork_position_is_where_forks_says_for_every_number_of_written_steps(n):
-    solutions = TOY.completions([TOY.solution(problem, n) for problem in EVERY[::200]])
-    expected = [TOY.fork_position(step) for step in range(min(n + 1, 6))]
-    for forks in TOY.forks(solutions):
+def test_fork_position_is_where_forks_says_for_every_number_of_written_lines(n, task):
+    solutions = task.completions([task.solution(problem, n) for problem in EVERY[::200]])
+    expected = [task.fork_position(line) for line in range(min(n + 1, 6))]
+    for tokens, forks in zip(solutions, task.forks(solutions)):
         assert forks.nonzero()[:, 0].tolist() == expected
+        if n < 6:       # at the last of them the work ends
+            assert tokens[expected[-1]] == task.end_id
 
 
 # ----------------------------------------------------------------------------------------------
@@ -289,10 +419,10 @@ def test_any_text_comes_back_from_its_tokens_of_which_none_is_special(name):
         assert tokenizer.decode(ids) == text and not special & set(ids)
 
 
-@pytest.mark.parametrize("number", [*range(LARGEST + 1), *range(LARGEST + 1, 200, 7), 2024])
+@pytest.mark.parametrize("number", [*range(31), *range(31, 200, 7), 2024])
 def test_no_longer_number_is_read_as_a_shorter_one(number):
     encode, numbers = TOY.tokenizer.encode_ordinary, TOY.number_ids.tolist()
-    if number <= LARGEST:
+    if number <= TOY.largest:
         assert encode(f" {number}") == [numbers[number]]
     else:
         for text in (f" {number}", f" -{number}", f" +{number} ", f" 0{number}"):

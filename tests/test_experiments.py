@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import train
-from data import Toy
+from data import Worksheet
 from experiments import bench, scaling, tables
 from grpo import policy_losses
 from model import MaskedDiffusionLM, ModelConfig
@@ -60,6 +60,14 @@ def test_a_table_that_was_changed_by_hand_is_made_anew():
     found = tables.fill("a\n<!-- bench -->\n\nwrong\n\n<!-- /bench -->\nb")
     assert "wrong" not in found and found.startswith("a\n<!-- bench -->\n\n| the same work |")
     assert found.endswith("|\n\n<!-- /bench -->\nb") and tables.fill(found) == found
+
+
+def test_the_mean_over_seeds_has_students_interval():
+    # Of 1, 2, 3: standard deviation 1, t = 4.303 with two degrees of freedom.
+    value, low, high = tables.over_models([1.0, 2.0, 3.0])
+    assert value == 2 and low == pytest.approx(2 - 4.303 / 3**0.5)
+    assert high == pytest.approx(2 + 4.303 / 3**0.5)
+    assert tables.over_models([1.0]).bounds() == "-"
 
 
 def test_a_decoder_that_the_runs_have_not_measured_breaks_no_table(monkeypatch):
@@ -130,7 +138,7 @@ def test_the_published_noise_follows_the_tempered_distribution(temperature):
 def folder(tmp_path):
     """base.pt and justgrpo.pt, of a network that has learned nothing."""
     torch.manual_seed(0)
-    task = Toy()
+    task = Worksheet()
     model = MaskedDiffusionLM(ModelConfig(task.tokenizer.n_vocab, task.mask_id, task.eos_id,
                                           n_layer=1, n_embd=16, n_hidden=16))
     for name in ("base", "justgrpo"):
@@ -138,9 +146,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_without_any_signal_there_is_no_loss_to_time(folder):
-    with pytest.raises(SystemExit, match="at the start of training no group has a signal"):
-        bench.main(["--quick", "--out", str(folder), "--only", "RL"])
+def test_without_any_signal_there_is_no_loss_to_time(folder, monkeypatch):
+    monkeypatch.setattr(bench.Bench, "compare", lambda *_, **__: None)     # the rollouts' times
+    status, _, err = run(bench.main, "--quick", "--out", folder, "--only", "RL", "--csv",
+                         folder / "bench.csv")
+    assert status == 0, err
+    rows = [row for row in read_csv(folder / "bench.csv") if row["what"].startswith("RL loss")]
+    assert len(rows) == 2               # at the start of training, and at its end
+    for row in rows:
+        what, baseline, here, runs, *ratios = [row[name] for name in bench.COLUMNS]
+        assert baseline == "not timed: no group has a signal" and runs == "0"
+        assert ratios == ["", "", ""]
 
 
 @pytest.mark.parametrize("main", [bench.main, scaling.main])
@@ -152,7 +168,7 @@ def test_without_a_checkpoint_it_says_in_one_line_how_to_make_it(main, tmp_path)
 
 @pytest.mark.slow
 def test_bench_quick_writes_a_row_for_each_comparison(folder, monkeypatch):
-    monkeypatch.setattr(Toy, "is_right", lambda self, text, answer: len(text) % 2 == 1)
+    monkeypatch.setattr(Worksheet, "is_right", lambda self, text, answer: len(text) % 2 == 1)
     path = folder / "bench.csv"
     status, out, err = run(bench.main, "--quick", "--out", folder, "--csv", path)
     assert status == 0, err

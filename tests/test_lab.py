@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from data import Toy
+import train
+from data import Worksheet
 from eval_gsm8k import columns_of
 from experiments import lab, pass_at_k
 from model import MaskedDiffusionLM, ModelConfig
@@ -23,7 +24,7 @@ from train import GREEDY, TRAP
 LEFT, FREE = TRAP["left_to_right"], TRAP["confidence"]
 
 
-class Stopping(Toy):
+class Stopping(Worksheet):
     """A toy whose judge stops the program (Ctrl-C, a full disk) after so many texts."""
     patience = math.inf
     error = None
@@ -61,7 +62,15 @@ def flags(folder, *more):
 
 
 @pytest.fixture(scope="module")
-def quick_run(tmp_path_factory):
+def smaller():
+    """--quick, and smaller still, as long as these tests take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "QUICK", {**train.QUICK, "steps": 6, "width": 16, "layers": 1})
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_run(smaller, tmp_path_factory):
     """The experiment from nothing: a folder with its bases and rows; what it printed."""
     folder = tmp_path_factory.mktemp("quick")
     with no_matplotlib():
@@ -101,7 +110,7 @@ def test_what_was_measured_before_a_stop_is_kept_and_not_measured_again(
 
 def test_a_row_counts_right_and_derived_samples_of_every_problem(task, tmp_path):
     save_base(tmp_path / "bases", task)
-    text = task.solution(task.problem("test", 3), task.n_steps)
+    text = task.solution(task.problem("test", 3), task.n_lines)
     task.text = lambda tokens: text             # whatever the network writes
     task.is_right = lambda text, answer: answer == "5"
     [found] = lab.collect(flags(tmp_path), cells(LEFT))
@@ -126,7 +135,8 @@ def test_rows_of_other_weights_are_refused_in_one_line(task, tmp_path):
 
 def test_scripts_that_share_a_file_lose_none_of_each_others_rows(tmp_path):
     path = tmp_path / "rows.csv"
-    rows = [{name: "" for name in lab.KEY} | {"base": "toy", "seed": seed} for seed in range(24)]
+    rows = [{name: "" for name in lab.KEY} | {"base": "worksheet", "seed": seed}
+            for seed in range(24)]
     with ThreadPoolExecutor(8) as scripts:
         list(scripts.map(lambda row: lab.add_row(path, row), rows + rows))
     assert sorted(int(found["seed"]) for found in read_csv(path)) == list(range(24))
@@ -156,7 +166,7 @@ def test_a_base_that_another_script_is_making_is_waited_for_and_not_made_twice(t
 
 
 def test_a_base_of_another_task_is_refused_in_one_line(task, tmp_path):
-    save_base(tmp_path / "bases", Toy(direct=0.5))
+    save_base(tmp_path / "bases", Worksheet(later=0.5))
     with pytest.raises(SystemExit, match="is of another task"):
         lab.collect(flags(tmp_path), cells(LEFT))
 
@@ -165,7 +175,7 @@ def test_an_experiment_runs_from_nothing_and_then_from_its_rows_alone(quick_run,
     folder, out = quick_run
     assert "base.pt is missing: it is made now" in out
     table = out[out.index("  base "):]
-    assert all(str(decoder) in table for decoder in TRAP.values())
+    assert all(str(decoder) in table for decoder in [*TRAP.values(), *pass_at_k.DECODERS])
     status, again, _ = run(pass_at_k.main, "--quick", "--csv", folder / "new" / "rows.csv",
                            "--bases", tmp_path / "nowhere")
     assert status == 0 and again == table
@@ -184,7 +194,7 @@ def test_a_figure_is_a_png_or_one_line_that_says_the_rows_are_kept(quick_run, tm
 def test_a_base_that_was_removed_after_its_run_is_not_said_to_come_by_itself(
         quick_run, tmp_path):
     shutil.copytree(quick_run[0] / "bases", tmp_path / "bases")
-    (tmp_path / "bases" / "toy-0-quick" / "base.pt").unlink()
+    (tmp_path / "bases" / "worksheet-0-quick" / "base.pt").unlink()
     status, _, _ = run(pass_at_k.main, "--quick", "--csv", tmp_path / "rows.csv",
                        "--bases", tmp_path / "bases")
     assert "remove " in status and lab.KEPT not in status

@@ -25,7 +25,7 @@ from tqdm import tqdm
 import eval_gsm8k
 import sample
 import train
-from data import GSM8K, Task, Toy, exact_match, extract_answer, official_match, read_jsonl
+from data import GSM8K, Task, Worksheet, exact_match, extract_answer, official_match, read_jsonl
 from data import make_tokenizer, try_task
 from eval_gsm8k import Interval, bootstrap, crossing, evaluate, measure_rows, pass_at_k, proportion
 from experiments import arms, lab, scaling
@@ -37,7 +37,7 @@ from tests.test_eval import Recite
 from tests.test_scripts import TINY, TINY_RL, as_row, contents, done, no_matplotlib, refused, run
 
 torch.set_num_threads(1)
-TOY = Toy()
+TOY = Worksheet()
 FEW_RL = [*TINY_RL, *"--problems 2 --trap-problems 1 --grpo-steps 1".split()]
 FEW = [*TINY, *FEW_RL, *"--steps 1".split()]
 
@@ -257,23 +257,26 @@ BAD_TASKS = [       # members, words of the line
     (dict(size=lambda self, split: -1), "size('train') returned -1")]
 BAD_FORKS = [
     (dict(solution=lambda self, problem, n: " #### 5"), "must find its own solution right"),
-    (dict(solution=lambda self, problem, n: Toy.solution(self, problem, n)[:5 + n] if n else
-          Toy.solution(self, problem, n)), "must find its own solution right"),
+    (dict(solution=lambda self, problem, n: Worksheet.solution(self, problem, n)[:5 + n] if n else
+          Worksheet.solution(self, problem, n)), "solution(problem, 1) returned"),
     (dict(solution=lambda self, problem, n: problem["text"]), "ended in KeyError: 'text'"),
     (dict(fork_position=lambda self, n: 22), "fork_position(0) returned 22"),
     (dict(fork_position=lambda self, n: None), "fork_position(0) returned None"),
     (dict(forks=lambda self, completion: completion), "forks(completion) returned no bool"),
     (dict(forks=lambda self, completion: [True]), "forks(completion) returned no bool"),
-    (dict(true_go_on=lambda self: [0.5]), "a list of 6 numbers"),
-    (dict(true_go_on=lambda self: 0.5), "a list of 6 numbers"),
-    (dict(goes_on=lambda self, p: p), "goes_on(p) returned"),
-    (dict(goes_on=lambda self, p: 0.5), "goes_on(p) returned"),
+    *[(dict(true_go_on=lambda self, rates=rates: rates), "true_go_on() returned") for rates in (
+        [0.5], 0.5, None, {}, {"talkers": [0.5] * 6}, {"talkers": [0.5] * 6, "silent": [0.5] * 5},
+        {"talkers": 0.5, "silent": 0.5})],
     (dict(is_well_formed=lambda self, text: None), "which is not well formed"),
-    (dict(forks=Task.forks), "ended in NotImplementedError")]
+    *[(dict(is_derived=lambda self, text, problem, said=said: said), "is_derived of solution(")
+      for said in (True, False, None, 1)],
+    (dict(answer_position=lambda self, n: 22), "answer_position(0) returned 22"),
+    *[({name: getattr(Task, name)}, "ended in NotImplementedError") for name in (
+        "forks", "kind", "is_derived", "answer_position", "true_go_on", "fork_position")]]
 
 
 @pytest.mark.parametrize("base, members, words", [
-    *[(Reverse, *row) for row in BAD_TASKS], *[(Toy, *row) for row in BAD_FORKS]],
+    *[(Reverse, *row) for row in BAD_TASKS], *[(Worksheet, *row) for row in BAD_FORKS]],
     ids=lambda part: part[:50] if isinstance(part, str) else "")
 def test_a_task_that_does_not_work_is_refused_in_one_line_that_says_where(base, members, words,
                                                                          tmp_path):
@@ -396,7 +399,7 @@ def test_at_every_other_the_sampler_draws_what_the_likelihood_allows(order, T):
 
 
 @pytest.mark.parametrize("main, flags, about", [
-    *[(arms.main, f"confidence --rollout-temperature {T}", words) for T, words in (
+    *[(arms.main, f"lcr --rollout-temperature {T}", words) for T, words in (
         ("1e-38", "argument --rollout-temperature"), ("1e-46", "argument --rollout-temperature"),
         ("1e-6", "from 0.01 to 100"), ("1e4", "from 0.01 to 100"), ("0.0099", "from 0.01 to 100"))],
     *[(arms.main, f"left_to_right --adam-eps {value}", "argument --adam-eps")
@@ -467,8 +470,10 @@ def test_one_problem_knows_nothing_and_says_so_on_screen_and_in_the_tables(check
     assert found["tokens_per_evaluation"] == found["bypass_fork"] == ["-"]
     [row] = read_csv(tmp_path / "csv")
     assert {row["low"], row["high"]} in ({"0.025", "1.0"}, {"0.0", "0.975"})
-    problems = TOY.problems("test", 0, 4)
-    same = evaluate(Recite(TOY, problems, [" #### 99"] * 4), TOY, problems, Decoder("confidence"))
+    ragged = Worksheet(equal_length=False)      # a sheet of this length would be malformed
+    problems = ragged.problems("test", 0, 4)
+    same = evaluate(Recite(ragged, problems, [" #### 99"] * 4), ragged, problems,
+                    Decoder("confidence"))
     rows = {row["measure"]: row for row in measure_rows("base", Decoder("confidence"), same, 0)}
     assert (rows["malformed"]["low"], rows["malformed"]["high"]) == (0, round(1 - 0.025**0.25, 5))
     assert rows["tokens_per_evaluation"]["low"] == rows["bypass_fork"]["high"] == ""
@@ -488,8 +493,11 @@ def test_an_answer_is_read_in_time(text):
 
 
 def test_texts_are_read_in_time(tmp_path):
-    steps = " 1" + " +1 -> 1" * (N // 8)
-    assert TOY.is_well_formed(steps + " #### 1") and not TOY.is_well_formed(steps + "x")
+    lines, ragged = " 1" + " +1 -> 1" * (N // 8), Worksheet(equal_length=False)
+    assert ragged.is_well_formed(lines + " #### 1") and not ragged.is_well_formed(lines + "x")
+    for task in (TOY, ragged):
+        for text in (lines, lines + " --" * N + " #### 1", " --" * N, " --" * N + " #### x"):
+            assert not task.is_well_formed(text)
     for open_calculators in ("<<" * 30_000, "<<1" * 20_000, "<" * 60_000, "<<>" * 20_000):
         path = tmp_path / "rows.jsonl"
         path.write_text(as_row("a?", open_calculators + "\n#### 5"))
@@ -791,13 +799,6 @@ def gsm8k(tmp_path, questions, tests=("t?",)):
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8, 11])
 def test_too_few_rows_to_hold_one_in_twenty_out_are_called_too_few(n, tmp_path):
-    questions = []
-    for i in range(100):        # none of these is held out
-        try:
-            gsm8k(tmp_path, [f"q{i}?"] + [f"long enough {j}" for j in range(100)])
-        except ValueError:
-            continue
-        questions.append(f"q{i}?")
     with pytest.raises(ValueError, match=rf"a\.jsonl has {n} rows with {n} questions, too few"):
         gsm8k(tmp_path, [f"few {i}?" for i in range(40) if i in FEW_HELD_IN][:n])
 
@@ -814,7 +815,7 @@ FEW_HELD_IN = [i for i in range(40)
 def test_rows_that_are_too_long_are_called_too_long_and_a_missing_file_missing(tmp_path):
     many = [f"q{i}?" for i in range(100)]
     task = gsm8k(tmp_path, many, ["t" * 21, "u" * 99])
-    with pytest.raises(ValueError, match="none of the 2 test rows fits: .* at most 20 tokens"):
+    with pytest.raises(ValueError, match="none of the 2 test rows fits the task: .* at most 20 tokens"):
         try_task(task)
     task = gsm8k(tmp_path, ["x" * 30 + question for question in many])
     with pytest.raises(ValueError, match="none of the .* train rows fits"):

@@ -17,7 +17,7 @@ import torch
 import grpo
 import runs
 import train
-from data import GSM8K, Toy
+from data import FORMER, GSM8K, Worksheet
 from sample import (ORDERS, SELECTIONS, Decoder, draw, generate, load_checkpoint, load_task,
                     save_checkpoint, select)
 from tests.test_model import EOS, MASK, tiny_model, watch
@@ -263,7 +263,7 @@ def test_an_order_of_ones_own_is_two_lines_and_goes_everywhere(model, monkeypatc
     assert torch.allclose(sample.logp, logp, atol=1e-5)
     # In act 3 it is one more row.
     monkeypatch.setitem(train.TRAP, "right_to_left", decoder)
-    task, args = Toy(n_steps=1), SimpleNamespace(samples=2, trap_problems=2, seed=0)
+    task, args = Worksheet(n_lines=1), SimpleNamespace(samples=2, trap_problems=2, seed=0)
     untrained = tiny_model(0, task.tokenizer.n_vocab, task.mask_id, task.eos_id)
     train.measure_trap(args, run, task, untrained, "base")
     orders = {decoder.order for decoder in train.TRAP.values()}
@@ -396,7 +396,7 @@ def test_a_combination_that_means_nothing_is_refused_with_the_reason(fields, rea
 @pytest.fixture
 def saved(tmp_path, model):
     """A good checkpoint: its path, and what is in it."""
-    save_checkpoint(tmp_path / "model.pt", model, Toy(skip=0.3), stage="base", seed=7)
+    save_checkpoint(tmp_path / "model.pt", model, Worksheet(later=0.3), stage="base", seed=7)
     return tmp_path / "model.pt", runs.load(tmp_path / "model.pt")
 
 
@@ -404,7 +404,7 @@ def test_a_checkpoint_gives_back_network_task_and_info(saved, model):
     again, task, info = load_checkpoint(saved[0])
     canvas = torch.randint(6, (3, 12))
     assert again(canvas).equal(model(canvas)) and again.config == model.config
-    assert (task, info) == (Toy(skip=0.3).describe(), {"stage": "base", "seed": 7})
+    assert (task, info) == (Worksheet(later=0.3).describe(), {"stage": "base", "seed": 7})
     assert not again.training
 
 
@@ -425,6 +425,16 @@ def test_weights_that_are_no_numbers_and_forged_sizes_are_refused_in_one_line(sa
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", FORMER)
+def test_a_checkpoint_of_a_former_task_is_refused_with_what_to_do(saved, name):
+    path, content = saved
+    content["task"] = {"name": name, "direct": 0.65, "skip": 0.12, "n_steps": 6}
+    runs.save(path, content)
+    with pytest.raises(ValueError, match=r"model\.pt.*python train\.py.*commit 2fe5832") as error:
+        load_checkpoint(path)
+    assert len(str(error.value).splitlines()) == 1
+
+
 GSM = GSM8K("aGk= 256\nIDc= 257", prompt_length=6, completion_length=6)     # "hi", " 7"
 QUESTION = {"question": "hi 7?", "answer": "7#### 7"}
 
@@ -435,7 +445,8 @@ def config_of(task, **changes):
     return SimpleNamespace(**{**config, **changes})
 
 
-@pytest.mark.parametrize("task", [Toy(0.2, 0.4), GSM], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [Worksheet(2, (0.2, 0.4), 0.1, 3, 12, False), GSM],
+                         ids=lambda task: task.name)
 def test_a_described_task_comes_back_and_takes_its_test_problems_from_a_file(tmp_path, task):
     (tmp_path / "test.jsonl").write_text(json.dumps(QUESTION))
     description = json.loads(json.dumps(task.describe()))       # plain values
@@ -453,13 +464,14 @@ def test_a_described_task_comes_back_and_takes_its_test_problems_from_a_file(tmp
 
 @pytest.mark.parametrize("description, changes, reason", [
     ({"name": "copy"}, {}, "your own"), ({}, {}, "your own"),
-    ({"name": "toy", "colour": "red"}, {}, "damaged"),
-    *[({"name": "toy", "n_steps": n}, {}, "damaged") for n in (-1, 7, 10**9, "6")],
+    ({"name": "worksheet", "colour": "red"}, {}, "damaged"),
+    *[({"name": "worksheet", "n_lines": n}, {}, "damaged") for n in (-1, 7, 10**9, "6")],
+    *[({"name": "worksheet", "blank": pair}, {}, "damaged") for pair in ([0.5], [2, 0], "01")],
     ({**GSM.describe(), "vocabulary": "%"}, {}, "damaged"),
     ({**GSM.describe(), "completion_length": 0}, vars(config_of(GSM)), "damaged"),
-    *[(Toy().describe(), {name: 38}, "another") for name in (
+    *[(Worksheet().describe(), {name: 38}, "another") for name in (
         "vocab_size", "mask_id", "eos_id", "max_length")]], ids=str)
 def test_a_description_that_is_no_task_or_another_networks_is_refused(description, changes, reason):
     with pytest.raises(ValueError, match=reason) as error:
-        load_task(description, config_of(Toy(), **changes))
+        load_task(description, config_of(Worksheet(), **changes))
     assert len(str(error.value).splitlines()) == 1

@@ -28,7 +28,7 @@ import torch
 import eval_gsm8k
 import sample
 import train
-from data import Toy
+from data import Worksheet
 from experiments import arms
 from runs import load, save
 from runs import read_csv as read
@@ -41,11 +41,13 @@ TRAIN, SAMPLE, EVAL, ARMS = "train.py", "sample.py", "eval_gsm8k.py", "experimen
 MAINS = {TRAIN: train.main, SAMPLE: sample.main, EVAL: eval_gsm8k.main, ARMS: arms.main}
 TINY_RL = ("--quick --device cpu --problems 24 --trap-problems 2 --samples 2 --grpo-steps 2 "
            "--prompts 4 --rollouts 4 --grpo-lr 0.03").split()
-TINY = [*TINY_RL, *"--steps 3 --batch 4 --width 16 --layers 1".split()]
+TINY = [*TINY_RL, *"--steps 6 --batch 4 --width 16 --layers 1".split()]
 FEW = "--problems 4 --trap-problems 1".split()      # after these, where little is measured
-CHECKPOINTS = ["base.pt", "justgrpo.pt"]
+CHECKPOINTS = ["base.pt", "justgrpo.pt", "confidence.pt"]
 TABLES = ["results.csv", "measures.csv"]
-FILES = {*CHECKPOINTS, *TABLES, "log.csv", "texts.jsonl", "summary.json", "state.pt"}
+TEXTS = ["texts.jsonl", "texts-confidence.jsonl"]
+PICTURES = ["trap.png", "progress.png"]
+FILES = {*CHECKPOINTS, *TABLES, *TEXTS, "log.csv", "summary.json", "state.pt"}
 
 
 def run(main, *argv, **kwargs):
@@ -115,7 +117,7 @@ def are_equal(one, other):
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
-    """All four acts, in one go: the folder, and what was printed."""
+    """All five acts, in one go: the folder, and what was printed."""
     folder = tmp_path_factory.mktemp("story") / "new" / "out"
     return folder, done(train.main, *TINY, "--out", folder, task=Coin())
 
@@ -133,10 +135,10 @@ def copy(story, tmp_path):
 
 # ----------------------------------------------------------------------------- what a run leaves
 
-def test_four_acts_leave_the_promised_files_and_say_what_to_do_next(story):
+def test_five_acts_leave_the_promised_files_and_say_what_to_do_next(story):
     folder, out = story
     assert {path.name for path in folder.iterdir()} == FILES
-    assert re.findall(r"^== Act (\d)", out, re.M) == ["1", "2", "3", "4"]
+    assert re.findall(r"^== Act (\d)", out, re.M) == ["1", "2", "3", "4", "5"]
     assert "numbers mean little" in out                 # --quick says so
     assert "matplotlib is not installed" in out         # and why there is no picture
     [command] = re.findall("^Next: python sample.py (.*)", out, re.M)
@@ -146,14 +148,16 @@ def test_four_acts_leave_the_promised_files_and_say_what_to_do_next(story):
 def expected_results(ks, n_greedy="24", n_trap="2"):
     """The rows of results.csv, less their numbers, of every decoder of train.TRAP and GREEDY."""
     found = []
-    for stage in ("base", "justgrpo"):
-        found += [(stage, *label(decoder), str(k), n_trap, str(max(ks)))
-                  for decoder in train.TRAP.values() for k in ks]
+    for stage in STAGES:
+        names = train.TRAP if stage == "base" else train.AFTER
+        found += [(stage, *label(train.TRAP[name]), str(k), n_trap, str(max(ks)))
+                  for name in names for k in ks]
         found += [(stage, *label(decoder), "1", n_greedy, "1")
                   for decoder in train.GREEDY.values()]
     return sorted(found)
 
 
+STAGES = ["base", "justgrpo", "confidence"]
 LABEL = ["order", "selection", "block_length", "temperature"]
 
 
@@ -190,20 +194,30 @@ def test_gains_and_leads_are_the_differences_of_the_results(story):
     assert list(measures[0]) == ("stage,order,selection,block_length,temperature,measure,value,"
                                  "low,high,seed").split(",")
     before = values(results, stage="base", temperature="0.0")
-    after = values(results, stage="justgrpo", temperature="0.0")
-    assert before != after and any(before.values())
-    gain = {name: after[name] - before[name] for name in before}
-    assert values(measures, measure="gain") == pytest.approx(gain, abs=2e-5)    # five digits each
-    for stage in ("base", "justgrpo"):
+    for stage in ("justgrpo", "confidence"):
+        after = values(results, stage=stage, temperature="0.0")
+        assert before != after and any(before.values())
+        gain = {name: after[name] - before[name] for name in before}
+        assert values(measures, stage=stage, measure="gain"
+                      ) == pytest.approx(gain, abs=2e-5)        # five digits each
+    for stage in STAGES:
         at_two = values(results, stage=stage, temperature="0.6", k="2")
-        first, *others = train.TRAP.values()
-        lead = {label(decoder): at_two[label(first)] - at_two[label(decoder)]
-                for decoder in others}
-        assert values(measures, stage=stage, measure="lead_of_ltr_at_2"
-                      ) == pytest.approx(lead, abs=2e-5)
+        derived = values(measures, stage=stage, measure="derived_at_2")
+        first, *others = map(label, train.TRAP.values() if stage == "base" else
+                             [train.TRAP[name] for name in train.AFTER])
+        assert set(at_two) == set(derived) == {first, *others}
+        for name, passed in (("lead_of_ltr", at_two), ("lead_of_ltr_derived", derived)):
+            lead = {other: passed[first] - passed[other] for other in others}
+            assert values(measures, stage=stage, measure=f"{name}_at_2"
+                          ) == pytest.approx(lead, abs=2e-5)
     assert {row["measure"] for row in measures} >= {
-        "distinct", "bypass_fork", "entropy_fork", "tokens_per_evaluation", "masked_nll",
-        "majority_answer", "next_value_0", "go_on_5", "answer_in_head_6"}
+        "distinct", "bypass_fork", "entropy_fork", "entropy_fork_write", "entropy_fork_blank",
+        "tokens_per_evaluation", "masked_nll", "majority_answer", "next_value_0",
+        "next_value_silent_5", "go_on_talkers_5", "true_go_on_silent_0", "answer_in_head_6", "derived_talkers_at_2"}
+    # What the closed form predicts is one look at the base, left to right.
+    predicted = [row for row in measures if row["measure"].startswith("derived_predicted_at_")]
+    assert cells(predicted, "stage", "order", "measure") == [
+        ("base", "left_to_right", f"derived_predicted_at_{k}") for k in (1, 2)]
 
 
 def test_the_log_has_a_row_for_every_step_that_matters(story):
@@ -211,13 +225,16 @@ def test_the_log_has_a_row_for_every_step_that_matters(story):
     assert list(log[0]) == ("stage step loss reward signal entropy length seconds left_to_right "
                             "confidence threshold").split()
     assert cells(log, "stage", "step") == [
-        ("base", "3"), ("justgrpo", "0"), ("justgrpo", "1"), ("justgrpo", "2")]
-    _, before, *steps = log
-    assert before["loss"] == before["reward"] == ""
-    assert all(0 <= float(row[name]) <= 1 for row in steps for name in ("reward", "signal"))
-    assert any(float(row["signal"]) for row in steps)
-    watched = [row["step"] for row in log if all(row[name] for name in train.WATCHED)]
-    assert watched == ["0", "2"]        # before the first step, after the last
+        ("base", "6"), *((arm, step) for arm in ("justgrpo", "confidence") for step in "012")]
+    for before, *steps in (log[1:4], log[4:]):
+        assert before["loss"] == before["reward"] == ""
+        assert all(0 <= float(row[name]) <= 1 for row in steps for name in ("reward", "signal"))
+        assert any(float(row["signal"]) for row in steps)
+    watched = cells([row for row in log if all(row[name] for name in train.WATCHED)],
+                    "stage", "step")
+    # Before the first step, after the last; and both arms begin from the same base.
+    assert watched == [(arm, step) for arm in ("justgrpo", "confidence") for step in "02"]
+    assert cells([log[1]], *train.WATCHED) == cells([log[4]], *train.WATCHED)
 
 
 def test_the_summary_says_how_to_do_it_again(story):
@@ -225,7 +242,7 @@ def test_the_summary_says_how_to_do_it_again(story):
     settings = summary["settings"]
     assert (settings["seed"], settings["width"], settings["threads"]) == (0, 16, 1)
     assert settings["torch"].startswith(torch.__version__)
-    assert list(summary["seconds"]) == ["pretraining", "trap", "justgrpo"]
+    assert list(summary["seconds"]) == ["pretraining", "trap", "justgrpo", "freedom"]
     assert summary["machine"] and summary["python"] == sys.version
 
 
@@ -255,25 +272,78 @@ class Never(Coin):
 
 @pytest.mark.parametrize("main, flags, name", [
     (train.main, ["--stage", "grpo"], "justgrpo"),
+    pytest.param(train.main, ["--stage", "freedom"], "confidence", marks=pytest.mark.slow),
     pytest.param(arms.main, ["rejection"], "rejection", marks=pytest.mark.slow),
     pytest.param(arms.main, ["elbo"], "elbo", marks=pytest.mark.slow)])
 def test_without_a_right_rollout_nothing_moves(main, flags, name, copy):
     base = weights(copy / "base.pt")
-    assert not are_equal(base, weights(copy / "justgrpo.pt"))       # where there was signal
+    for stage in ("justgrpo", "confidence"):
+        assert not are_equal(base, weights(copy / f"{stage}.pt"))   # where there was signal
     tiny = TINY if main is train.main else TINY_RL
     done(main, *flags, *tiny, *FEW, "--out", copy, task=Never())
     assert are_equal(base, weights(copy / f"{name}.pt"))
 
 
 def test_stages_one_at_a_time_give_what_one_run_gives(story, tmp_path):
-    for stage in ("pretrain", "trap", "grpo"):
+    for stage in ("pretrain", "trap", "grpo", "freedom"):
         done(train.main, *TINY, "--out", tmp_path, "--stage", stage, task=Coin())
-    for name in [*CHECKPOINTS, *TABLES, "texts.jsonl"]:
+    for name in [*CHECKPOINTS, *TABLES, *TEXTS]:
         assert (tmp_path / name).read_bytes() == (story[0] / name).read_bytes(), name
     assert log_without_times(tmp_path) == log_without_times(story[0])
     summaries = [json.loads((folder / "summary.json").read_text())
                  for folder in (tmp_path, story[0])]
     assert list(summaries[0]["seconds"]) == list(summaries[1]["seconds"])
+
+
+def test_texts_are_kept_of_the_base_and_of_the_arm_with_the_verdicts_of_the_results(story):
+    for name, arm in zip(TEXTS, ("justgrpo", "confidence")):
+        lines = [json.loads(line) for line in (story[0] / name).read_text().splitlines()]
+        assert {line["stage"] for line in lines} == {"base", arm}
+        for stage in ("base", arm):
+            right = values(read(story[0] / "results.csv"), stage=stage, temperature="0.0")
+            for decoder in train.GREEDY.values():
+                mine = [line["right"] for line in lines
+                        if (line["stage"], line["decoder"]) == (stage, str(decoder))]
+                assert len(mine) == 24
+                assert sum(mine) / 24 == pytest.approx(right[label(decoder)], abs=1e-5)
+
+
+def once(rows, *columns):
+    """The rows, less their numbers: none stands there twice."""
+    found = cells(rows, *columns)
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+def test_the_freedom_first_and_then_from_left_to_right_leaves_each_row_once(story, tmp_path):
+    key = {"results.csv": [*LABEL, "k"], "measures.csv": [*LABEL, "measure"], "log.csv": ["step"]}
+    done(train.main, *TINY, *FEW, "--out", tmp_path, "--stage", "pretrain", task=Coin())
+    out = done(train.main, *TINY, *FEW, "--out", tmp_path, "--stage", "freedom", task=Coin())
+    [line] = [line for line in out.split("greedy accuracy")[-1].splitlines()
+              if str(train.GREEDY["two a step"]) in line]
+    base, after_left_to_right, after_confidence = line.split()[-3:]
+    assert after_left_to_right == "-"       # what is not there yet
+    assert [base, after_confidence] == [
+        f"{values(read(tmp_path / TABLES[0]), stage=stage)[label(train.GREEDY['two a step'])]:.3f}"
+        for stage in ("base", "confidence")]
+    before = {name: read(tmp_path / name) for name in key}
+    for name, rows in before.items():
+        assert {row["stage"] for row in rows} == {"base", "confidence"}
+        assert once(rows, "stage", *key[name]) == once(
+            [row for row in read(story[0] / name) if row["stage"] != "justgrpo" and not (
+                row["stage"] == "base" and row.get("temperature") == "0.6")], "stage", *key[name])
+    assert not (tmp_path / "justgrpo.pt").exists()
+    kept = (tmp_path / "confidence.pt").read_bytes()
+    assert kept == (story[0] / "confidence.pt").read_bytes()
+
+    done(train.main, *TINY, *FEW, "--out", tmp_path, "--stage", "grpo", task=Coin())
+    for name in key:
+        after = read(tmp_path / name)
+        once(after, "stage", *key[name])
+        assert all(row in after for row in before[name])    # also where they are base's
+        assert {row["stage"] for row in after} == set(STAGES)
+    assert (tmp_path / "confidence.pt").read_bytes() == kept
+    assert (tmp_path / "justgrpo.pt").read_bytes() == (story[0] / "justgrpo.pt").read_bytes()
 
 
 def test_a_stage_done_again_replaces_its_rows_and_a_new_base_moves_the_old_run_away(story, copy):
@@ -289,7 +359,8 @@ def test_a_stage_done_again_replaces_its_rows_and_a_new_base_moves_the_old_run_a
         assert f"it is now {moved}\n" in out
         assert {name: Path(moved, Path(name).name).read_bytes() for name in before} == before
         assert (copy / "base.pt").read_bytes() == (story[0] / "base.pt").read_bytes()
-        assert {path.name for path in copy.iterdir()} == FILES - {"justgrpo.pt", "texts.jsonl"}
+        assert {path.name for path in copy.iterdir()} == {"base.pt", *TABLES, "log.csv", "summary.json",
+                                                            "state.pt"}
         assert read(copy / "results.csv") == []
         before = contents(copy)
 
@@ -307,19 +378,66 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_another_seed_
     assert (other / "base.pt").read_bytes() != (there / "base.pt").read_bytes()
 
 
-def test_a_base_that_has_not_learned_its_steps_stops_the_story_unless_quick(tmp_path):
+def test_a_base_that_has_not_learned_its_lines_stops_the_story_unless_quick(tmp_path):
     flags = [flag for flag in TINY if flag != "--quick"]
     line, out, err = run(train.main, *flags, "--out", tmp_path)     # sys.exit's line: status 1
     assert "Act 2" in out and "Act 3" not in out and "Traceback" not in err
     assert re.fullmatch(r"train\.py: error: .*%.*--steps", line)
 
 
-def test_the_picture_is_drawn_where_matplotlib_is_installed(copy):
+def test_the_pictures_are_drawn_where_matplotlib_is_installed(copy):
     pytest.importorskip("matplotlib")
     status, _, err = run(train.main, *TINY, *FEW, "--out", copy, "--stage", "trap", task=Coin())
     assert status == 0, err
-    assert (copy / "progress.png").read_bytes()[:4] == b"\x89PNG"
-    assert {path.name for path in copy.iterdir()} == FILES | {"progress.png"}
+    for name in PICTURES:
+        assert (copy / name).read_bytes()[:4] == b"\x89PNG"
+    assert {path.name for path in copy.iterdir()} == FILES | set(PICTURES)
+
+
+def test_the_figures_of_a_run_are_two_panels_each_and_say_what_is_drawn(copy, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    from experiments import progress
+    drawn = {}
+    real = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **how: (
+        drawn.update({Path(path).name: self}), real(self, path, **how)))
+    progress.draw(copy)
+    assert all((copy / name).read_bytes()[:4] == b"\x89PNG" for name in PICTURES)
+    lines = {name: [{line.get_label(): (line.get_xdata().tolist(), line.get_ydata().tolist())
+                     for line in axis.lines} for axis in figure.axes]
+             for name, figure in drawn.items()}
+    right, derived = lines["trap.png"]
+    orders = {"left_to_right", "confidence", "confidence, blocks of 8", "confidence, blocks of 4",
+              "top_probability"}
+    assert set(right) == orders and set(derived) == orders | {"left_to_right, predicted"}
+    for panel, table, name in ((right, "results.csv", None), (derived, "measures.csv", "derived")):
+        rows = [row for row in read(copy / table) if row["stage"] == "base"
+                and (row["order"], row["block_length"], row["temperature"]) == (
+                    "confidence", "4", "0.6")
+                and (name is None or row["measure"] in ("derived_at_1", "derived_at_2"))]
+        assert panel["confidence, blocks of 4"] == (
+            [1, 2], [float(row["value"]) for row in rows])
+    # A panel an arm, in it a curve a decoder, before the first step and after the last.
+    for panel, arm in zip(lines["progress.png"], ("justgrpo", "confidence"), strict=True):
+        rows = [row for row in read(copy / "log.csv") if row["stage"] == arm and row["threshold"]]
+        assert set(panel) == set(train.WATCHED)
+        assert panel["threshold"] == ([0, 2], [float(row["threshold"]) for row in rows])
+
+
+def test_a_figure_of_a_run_that_has_one_arm_or_none_has_an_empty_panel(copy):
+    pytest.importorskip("matplotlib")
+    from experiments import progress
+    for kept in ({"base", "confidence"}, {"base"}, set()):
+        for name in (*TABLES, "log.csv"):
+            header, *rows = (copy / name).read_text().splitlines()
+            rows = [row for row in rows if row.split(",")[0] in kept]
+            (copy / name).write_text("\n".join([header, *rows]) + "\n")
+        for name in PICTURES:
+            (copy / name).unlink(missing_ok=True)
+        progress.draw(copy)
+        assert all((copy / name).read_bytes()[:4] == b"\x89PNG" for name in PICTURES)
 
 
 def test_a_decoder_added_to_the_lists_is_measured_and_one_sample_is_enough(tmp_path, monkeypatch):
@@ -327,22 +445,22 @@ def test_a_decoder_added_to_the_lists_is_measured_and_one_sample_is_enough(tmp_p
     monkeypatch.setitem(train.TRAP, "margin", Decoder("margin", temperature=0.6))
     monkeypatch.setitem(train.GREEDY, "three a step", Decoder("entropy", "k", 3))
     out = done(train.main, *TINY, *FEW, "--samples", 1, "--out", tmp_path, task=Coin())
-    assert out.count("margin, one block") == 4      # in two tables, with two leads
-    assert out.count("entropy, one block, k=3") == 1
+    assert out.count("margin, one block") == 4      # in two tables of act 3, with two leads
+    assert out.count("entropy, one block, k=3") == 3        # of acts 4 and 5, and of both
     rows = read(tmp_path / "results.csv")
     assert sorted(cells(rows, "stage", *LABEL, "k", "n_problems", "n_samples")
                   ) == expected_results([1], "4", "1")
-    assert len(values(read(tmp_path / "measures.csv"), measure="gain")) == len(train.GREEDY)
+    assert len(values(read(tmp_path / "measures.csv"), stage="justgrpo", measure="gain")
+               ) == len(train.GREEDY)
 
 
 # ------------------------------------------------------------------------------------ the rivals
 
-FAST = {"confidence_exact": "--rollout-block-length 8 --rollout-temperature 0.7",
-        "one_step": "--updates-per-batch 2 --clip-low 0.01 --clip-high 0.01",
-        "rejection": ""}
+FAST = {"lcr_exact": "--rollout-block-length 8 --rollout-temperature 0.7",
+        "one_step": "--updates-per-batch 2 --clip-low 0.01 --clip-high 0.01"}
 SLOW = {"elbo": "--positions top_entropy", "mismatch": "--positions random",
         "random": "--advantage none --loss-norm sequence --updates-per-batch 3",
-        "confidence": "--rollout-block-length 8 --grpo-schedule constant"}
+        "lcr": "--rollout-block-length 8 --grpo-schedule constant"}
 
 
 def each_rival():
@@ -413,10 +531,10 @@ def test_a_stopped_story_says_how_to_go_on_and_its_files_are_whole(story, tmp_pa
     task = Stopping(5)      # in act 3, of whose five decoders the second is at work
     status, out, err = run(train.main, *TINY, "--out", folder, task=task)
     assert status == 130 and "Traceback" not in err
-    assert {path.name for path in folder.iterdir()} == FILES - {"justgrpo.pt", "summary.json", "texts.jsonl"}
+    assert {path.name for path in folder.iterdir()} == {"base.pt", *TABLES, "log.csv", "state.pt"}
     assert (folder / "base.pt").read_bytes() == (story[0] / "base.pt").read_bytes()
     go_on(train.main, out)
-    for name in [*CHECKPOINTS, *TABLES, "texts.jsonl"]:
+    for name in [*CHECKPOINTS, *TABLES, *TEXTS]:
         assert (folder / name).read_bytes() == (story[0] / name).read_bytes(), name
     assert log_without_times(folder) == log_without_times(story[0])
 
@@ -445,7 +563,7 @@ def test_watch_shows_as_many_steps_as_evaluations_and_ends_on_the_text(flags, ch
 def test_sample_shows_the_problem_that_was_asked_for_and_a_seed_repeats_its_texts(checkpoint):
     flags = ["--checkpoint", checkpoint, "--index", 5, "--samples", 3, "--temperature", 1]
     one, other, again = (done(sample.main, *flags, "--seed", seed) for seed in (1, 2, 1))
-    assert Toy().problem("test", 5)["question"] in one
+    assert Worksheet().problem("test", 5)["question"] in one
     assert one.count("forward evaluations") == 3
     assert one == again != other
 
@@ -489,7 +607,7 @@ def test_an_evaluation_spends_what_training_wrote_of_the_same_decoder(stage, sto
 
 
 def test_the_toys_model_answers_questions_from_a_file(checkpoint, tmp_path):
-    questions = [Toy().problem("test", index)["question"] for index in range(3)]
+    questions = [Worksheet().problem("test", index)["question"] for index in range(3)]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(as_row(question) for question in questions), encoding="utf-8")
     out = done(eval_gsm8k.main, "--checkpoint", checkpoint, "--data", path)
@@ -581,7 +699,7 @@ REFUSED = [     # commands, their flags, words of the message
      "train.jsonl"),
     ([TRAIN], "--data few.jsonl --test test.jsonl", "few.jsonl has 3 rows"),
     (TRAINERS, "--out ''", "argument --out", "is empty"),
-    ([TRAIN], "--stage sleep", "'sleep'", "pretrain", "grpo"),
+    ([TRAIN], "--stage sleep", "'sleep'", "pretrain", "grpo", "freedom"),
     ([TRAIN], "--dtype int8", "'int8'", "bfloat16"),
     ([TRAIN], "--width 12", "--width 12", "multiple of 8"),
     ([TRAIN], "--stag trap", "unrecognized arguments: --stag"),     # it is --stage today
@@ -598,10 +716,11 @@ REFUSED = [     # commands, their flags, words of the message
     # the rivals
     ([ARMS], "", "ARM"),
     ([ARMS], "ppo", "'ppo'", "left_to_right", "rejection"),
-    ([ARMS], "confidence --seed 3", "base.pt", "--seed 0"),
-    ([ARMS], "confidence --rollouts 1", "--rollouts 1", "siblings"),
-    ([ARMS], "confidence --rollout-block-length 0", "--rollout-block-length", "from 1 to 22"),
-    ([ARMS], "confidence --rollout-block-length 23", "--rollout-block-length", "from 1 to 22"),
+    ([ARMS], "confidence", "'confidence'", "lcr_exact"),        # it is act 5's name today
+    ([ARMS], "lcr --seed 3", "base.pt", "--seed 0"),
+    ([ARMS], "lcr --rollouts 1", "--rollouts 1", "siblings"),
+    ([ARMS], "lcr --rollout-block-length 0", "--rollout-block-length", "from 1 to 22"),
+    ([ARMS], "lcr --rollout-block-length 23", "--rollout-block-length", "from 1 to 22"),
     ([ARMS], "left_to_right --rollout-block-length 8", "--rollout-block-length", "left to right"),
     ([ARMS], "rejection --rollout-block-length 8", "--rollout-block-length", "left to right"),
     ([ELBO], "--fraction 0.5", "--fraction", "--positions"),
@@ -659,7 +778,8 @@ NO_CHECKPOINT = {
 @pytest.mark.parametrize("kind", NO_CHECKPOINT)
 @pytest.mark.parametrize("command", [
     f"{SAMPLE} --checkpoint base.pt", f"{EVAL} --checkpoint base.pt", f"{TRAIN} --stage trap",
-    f"{TRAIN} --stage grpo", f"{ARMS} confidence"])
+    f"{TRAIN} --stage grpo", f"{TRAIN} --stage freedom",
+    f"{ARMS} lcr"])
 def test_without_a_checkpoint_the_line_names_it_and_what_makes_one(kind, command, checkpoint,
                                                                   tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -672,8 +792,24 @@ def test_without_a_checkpoint_the_line_names_it_and_what_makes_one(kind, command
     assert out == "" and contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("command", [
+    f"{SAMPLE} --checkpoint base.pt", f"{EVAL} --checkpoint base.pt", f"{ARMS} lcr",
+    *[f"{TRAIN} --stage {stage}" for stage in ("trap", "grpo", "freedom")]])
+def test_a_checkpoint_of_the_toy_before_is_refused_with_what_to_do(command, checkpoint, tmp_path,
+                                                                  monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    toy = {"name": "toy", "direct": 0.65, "skip": 0.12, "n_steps": 6}
+    save(tmp_path / "base.pt", {**load(checkpoint), "task": toy})
+    before = contents(tmp_path)
+    script, *flags = command.split()
+    where = [] if script in READERS else ["--out", "."]
+    out, _ = refused(MAINS[script], *flags, *where,
+                     about=["base.pt", "the toy before", "python train.py", "2fe5832"])
+    assert out == "" and contents(tmp_path) == before
+
+
 def test_a_stopped_rival_goes_on_only_under_its_own_settings_and_on_its_own_base(copy):
-    rival = ["confidence", *TINY_RL, "--out", copy]
+    rival = ["lcr", *TINY_RL, "--out", copy]
     assert run(arms.main, *rival, task=Stopping(5))[0] == 130
     refused(arms.main, *rival, task=Coin(), about=["unfinished", "--resume"])
     refused(arms.main, *rival, "--adam-eps", 1e-6, "--resume", task=Coin(), about="adam_eps")
@@ -696,7 +832,7 @@ def test_a_program_of_its_own_exits_with_2_and_one_line_that_begins_with_its_nam
 
 # -------------------------------------------------------------------------------------- download
 
-QUESTION = as_row(Toy().problem("test", 0)["question"]).encode()
+QUESTION = as_row(Worksheet().problem("test", 0)["question"]).encode()
 OTHER = as_row("How many?").encode()
 
 
@@ -841,7 +977,7 @@ def test_the_readmes_commands_exist_and_their_flags_parse(parse_only):
 
 # --------------------------------------------------------------------- a task of one's own, GSM8K
 
-def test_the_readmes_task_of_ones_own_goes_through_all_four_acts(tmp_path, monkeypatch):
+def test_the_readmes_task_of_ones_own_goes_through_all_acts(tmp_path, monkeypatch):
     [block] = [block for block in readme_blocks("python") if re.search(r"\(.*Task\):", block)]
     main, tasks = train.main, []
 

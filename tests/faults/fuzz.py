@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 import eval_gsm8k
 import sample
-from data import GSM8K, Toy, read_jsonl, train_bpe
+from data import GSM8K, Worksheet, read_jsonl, train_bpe
 from model import MaskedDiffusionLM, ModelConfig
 from runs import FORMAT, load, save, write_csv
 from sample import save_checkpoint
@@ -168,7 +168,7 @@ def forged_size(rng, saved):
     name = rng.choice([name for name, value in saved["config"].items() if type(value) is int])
     saved["config"][name] = rng.choice(SIZES)
     if rng.random() < 0.3:
-        saved["task"]["n_steps"] = rng.choice(SIZES)
+        saved["task"][rng.choice(["n_lines", "largest"])] = rng.choice(SIZES)
     return saved
 
 
@@ -289,7 +289,7 @@ def make_checkpoints(folder):
     vocabulary = "\n".join(f"{base64.b64encode(piece).decode()} {rank}"
                            for rank, piece in enumerate(pieces, 256))
     paths = []
-    for task in (Toy(), GSM8K(vocabulary, 20, 8)):
+    for task in (Worksheet(), GSM8K(vocabulary, 20, 8)):
         torch.manual_seed(0)
         model = MaskedDiffusionLM(ModelConfig(
             task.tokenizer.n_vocab, task.mask_id, task.eos_id, n_layer=2, n_embd=16, n_hidden=16,
@@ -357,7 +357,7 @@ TEXTS = ["\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\u202egnp.exe", "\0", "\x7f"
 
 
 def row_of(rng, number):
-    question = Toy().problem("test", number)["question"]
+    question = Worksheet().problem("test", number)["question"]
     answer = f"so it is\n#### {rng.randrange(13)}"
     if rng.random() < 0.5:
         question = rng.choice([question + rng.choice(TEXTS), rng.choice(TEXTS) + question[:9]])

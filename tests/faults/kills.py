@@ -30,7 +30,8 @@ from tests.coin import Coin, log_without_times
 FLAGS = ("--quick --device cpu --steps 60 --batch 4 --width 16 --layers 1 --problems 24 "
          "--trap-problems 4 --samples 4 --grpo-steps 12 --prompts 4 --rollouts 4 --grpo-lr 0.03"
          ).split()
-SAME = "base.pt", "justgrpo.pt", "results.csv", "measures.csv", "texts.jsonl", "log.csv"
+SAME = ("base.pt", "justgrpo.pt", "confidence.pt", "results.csv", "measures.csv", "texts.jsonl",
+        "texts-confidence.jsonl", "log.csv")
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 
 
@@ -130,7 +131,7 @@ def main(argv=None):
             left = [path.name for path in out.glob("*.tmp")]
             assert not differ and not left, (rows[-len(found):], left)
     acts = [row["act"] for row in rows if row["status"]]
-    in_acts = ", ".join(f"act {act}: {acts.count(act)}" for act in range(5))
+    in_acts = ", ".join(f"act {act}: {acts.count(act)}" for act in range(6))
     print(f"{args.tries} runs, {len(acts)} kills ({in_acts}), each run the same bytes in "
           f"{', '.join(SAME)} as the one left alone")
     if args.csv:
