@@ -258,7 +258,10 @@ class Task:
 
     def held_out(self, split, n):
         """The first n, or all there are: none twice, or intervals would be too narrow."""
-        return self.problems(split, 0, min(n, self.size(split) or n))
+        first = {}
+        for problem in self.problems(split, 0, min(n, self.size(split) or n)):
+            first.setdefault((problem["question"], problem["answer"]), problem)
+        return list(first.values())
 
     def use_rows(self, splits):
         """Take problems from these lists, as read_jsonl gives them.
@@ -496,7 +499,7 @@ def check_sheet(talkers, blank, later, n_lines, largest, equal_length):
     if not isinstance(blank, (list, tuple)) or len(blank) != 2:
         raise ValueError(f"blank={short(blank)}, where two probabilities are needed: the "
                          "talkers', the others'")
-    if equal_length not in (True, False):
+    if not isinstance(equal_length, bool):
         raise ValueError(f"equal_length={short(equal_length)}, where True or False is needed")
     for name, p in [("blank", blank[0]), ("blank", blank[1]), ("later", later)]:
         if not is_finite(p) or not 0 <= p <= 1:
@@ -690,8 +693,7 @@ def try_canvas(task, problem, call, split):
 
 
 def try_judges(task, solution, answer):
-    # A model writes anything, nothing included.
-    for text in ("", "x", solution[:-1], solution[1:], solution[::-1], solution):
+    for text in (*odd_texts(solution), solution):
         right = ask(task, "is_right", text, answer)
         if not is_flag(right):
             raise ValueError(no_flag(text, answer, right))
@@ -704,8 +706,14 @@ def try_judges(task, solution, answer):
                          "must find its own solution right")
 
 
+def odd_texts(solution):
+    """A model writes anything, nothing included."""
+    return "", "x", solution[:-1], solution[1:], solution[::-1]
+
+
 def try_forks(task, problem):
     """What a task with known forks has defined beside."""
+    try_kinds(task)
     n_lines, L = task.n_lines, task.completion_length
     texts = [ask(task, "solution", problem, n) for n in range(n_lines + 1)]
     for n, text in enumerate(texts):
@@ -714,34 +722,58 @@ def try_forks(task, problem):
             raise ValueError(f"{call} returned {short(text)}, which is not well formed")
         if not ask(task, "is_right", text, problem["answer"]):
             raise ValueError(f"{call} returned {short(text)}, which is not right")
-        at = ask(task, "fork_position", n)
-        if at not in range(L):
-            raise ValueError(f"fork_position({n}) returned {short(at)}, which is no "
-                             "position of the completion")
-        at = ask(task, "answer_position", n)
-        if at not in range(L):
-            raise ValueError(f"answer_position({n}) returned {short(at)}, which is no "
-                             "position of the completion")
+        for place in ("fork_position", "answer_position"):
+            at = ask(task, place, n)
+            if not isinstance(at, Integral) or at not in range(L):
+                raise ValueError(f"{place}({n}) returned {short(at)}, which is no position "
+                                 "of the completion")
         derived = ask(task, "is_derived", text, problem)
         if derived is not (n == n_lines):
             raise ValueError(f"is_derived of {call} returned {short(derived)}, where "
                              f"{n == n_lines} is needed")
+    for text in odd_texts(texts[-1]):
+        for found in (ask(task, "is_derived", text, problem),
+                      ask(task, "is_well_formed", text)):
+            if not is_flag(found):
+                raise ValueError(f"is_derived or is_well_formed of {short(text)} returned "
+                                 f"{short(found)}, where True or False is needed")
     kind = ask(task, "kind", problem)
     if kind not in task.kinds:
         raise ValueError(f"kind(problem) returned {short(kind)}, which is none of the kinds "
                          f"{task.kinds}")
-    forks = ask(task, "forks", ask(task, "completions", texts))
-    is_tensor = isinstance(forks, torch.Tensor) and forks.dtype == torch.bool
-    if not is_tensor or forks.shape != (n_lines + 1, L):
-        raise ValueError("forks(completion) returned no bool for each position")
+    for some in (texts, texts[:1]):
+        forks = ask(task, "forks", ask(task, "completions", some))
+        is_tensor = isinstance(forks, torch.Tensor) and forks.dtype == torch.bool
+        if not is_tensor or forks.shape != (len(some), L):
+            raise ValueError("forks(completion) returned no bool for each position")
+
+
+def try_kinds(task):
+    """The plain values of a task with known forks."""
+    if not isinstance(task.n_lines, Integral) or task.n_lines < 1:
+        raise ValueError(f"n_lines is {short(task.n_lines)}, where a whole number is needed")
+    kinds, L = task.kinds, task.completion_length
+    # (They are parts of the measures' names, derived_KIND_at_K.)
+    if (not isinstance(kinds, tuple) or not kinds or len(set(map(str, kinds))) < len(kinds)
+            or not all(isinstance(kind, str) and kind for kind in kinds)
+            or {"at", "predicted"} & set(kinds)):
+        raise ValueError(f"kinds is {short(kinds)}, where a tuple of different names is "
+                         "needed, other than 'at' and 'predicted'")
+    if not isinstance(task.end_id, Integral) or task.end_id not in range(task.tokenizer.n_vocab):
+        raise ValueError(f"end_id is {short(task.end_id)}, which is no token")
+    length = task.sheet_length
+    if length is not None and (not isinstance(length, Integral) or length not in range(1, L)):
+        raise ValueError(f"sheet_length is {short(length)}, where None or a position is needed")
     rates = ask(task, "true_go_on")
     try:
-        lengths = {kind: len(rate) for kind, rate in rates.items()}
+        is_good = rates.keys() == set(kinds) and all(
+            len(rate) == task.n_lines and all(is_finite(p) and 0 <= p <= 1 for p in rate)
+            for rate in rates.values())
     except (AttributeError, TypeError):     # no dict of lists
-        lengths = None
-    if lengths != dict.fromkeys(task.kinds, n_lines):
-        raise ValueError(f"true_go_on() returned {short(rates)}, where {n_lines} numbers for "
-                         f"each of the kinds {task.kinds} are needed")
+        is_good = False
+    if not is_good:
+        raise ValueError(f"true_go_on() returned {short(rates)}, where {task.n_lines} "
+                         f"numbers from 0 to 1 for each of the kinds {kinds} are needed")
 
 
 def ask(task, function, *args):

@@ -70,10 +70,6 @@ class Interval(NamedTuple):
             return "-"
         return f"{self.low:{form}}{to}{self.high:{form}}"
 
-    def is_clear(self):
-        """Whether 0 is outside, as far as is known."""
-        return self.low > 0 or self.high < 0
-
 
 def pass_at_k(correct, k):
     """Unbiased pass@k of each problem: correct (Q, n) of 0/1 -> (Q,).
@@ -162,20 +158,20 @@ def overtakes(lead_at):
 
 
 def crossing(lead_at):
-    """One sentence about {k: Interval}, how far left to right is ahead at each k."""
+    """One line about {k: Interval}, how far left to right is ahead at each k."""
     first, last = min(lead_at), max(lead_at)
     over = overtakes(lead_at)
     if over is None:
-        text = "no crossing, left to right is never ahead"
+        text = "never ahead"
     elif over == first:
-        text = "no crossing, left to right is ahead from the start"
+        text = "ahead from the start"
     else:
-        text = f"left to right overtakes at k={over}"
+        text = f"overtakes at k={over}"
+    parts = []
     for k in sorted({first, over or first, last}):
         lead = Interval.of(lead_at[k].rounded())
-        clear = "clear" if lead.is_clear() else "not clear"
-        text += f"; {lead.value:+.3f} at k={k} ({lead.bounds('+.3f')}, {clear} of zero)"
-    return text + "."
+        parts.append(f"{lead.value:+.3f} [{lead.bounds('+.2f', ', ')}] at k={k}")
+    return f"{text}; {'; '.join(parts)}"
 
 # ----------------------------------------------------------------------------------------
 # measures
@@ -674,15 +670,17 @@ def main(argv=None):
     finally:
         if texts:
             unlock(texts.holder)
-    show(args, info.get("stage", ""), problems, decoder, found, ks)
+    show(args, info.get("stage", ""), task, problems, decoder, found, ks)
 
 
-def show(args, stage, problems, decoder, found, ks):
+def show(args, stage, task, problems, decoder, found, ks):
     """Print a table, and write --csv."""
     results = result_rows(stage, decoder, found, args.seed, ks)
     rows = [(f"pass@{row['k']}", row) for row in results]
-    rows += [(row["measure"], row)
-             for row in measure_rows(stage, decoder, found, args.seed)]
+    measures = measure_rows(stage, decoder, found, args.seed)
+    if task.n_lines:
+        measures += derived_rows(stage, decoder, task, problems, found, args.seed, ks)
+    rows += [(row["measure"], row) for row in measures]
     print_table(["measure", "value", "95 % interval"], [
         [name, number(row["value"]), Interval.of(row).bounds()] for name, row in rows])
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "

@@ -2,7 +2,7 @@
 
     with Run("train.py", argv) as run:
         run.begin("out", tables, settings)
-        for step in run.loop("base", 1300, model, optimizer, generator):
+        for step in run.loop("base", 1400, model, optimizer, generator):
             ...                                 # no word about files or signals in here
             run.record("log", [row])
         if run.stopped:
@@ -427,7 +427,8 @@ class Run:
             if was != now:
                 raise ValueError(
                     f"no --resume: in {self.path} {name} was {str(was)[:40]}, now it is "
-                    f"{str(now)[:40]}: give the old value (threads: OMP_NUM_THREADS)")
+                    f"{str(now)[:40]}: give the old value (threads: OMP_NUM_THREADS), or "
+                    "another --out")
         self.state = old
 
     def names(self, files):
@@ -557,15 +558,11 @@ class Run:
                                  refresh=False)
 
     def record(self, table, rows):
-        """Add rows to a table, on disk at once. A row that is there is not added again, so
-        that a resumed run, or a later act, may say again what was said before."""
-        columns, known = self.tables[table], self.state["rows"][table]
-
-        def texts(row):
-            return tuple(str(row.get(name, "")) for name in columns)
-
-        there = {texts(row) for row in self.old_rows[table] + known}
-        known.extend(row for row in rows if texts(row) not in there)
+        """Add rows to a table, on disk at once. A row that is there is not added again,
+        so that a resumed run may say again what it had said before it was stopped."""
+        known = self.state["rows"][table]
+        texts = {str(row) for row in known}     # nan is not equal to nan, but its text is
+        known.extend(row for row in rows if str(row) not in texts)
         self.write_table(table)
 
     def write(self, name, data):

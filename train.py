@@ -36,7 +36,8 @@ from runs import Run, ends_quietly, plain, read_csv
 from sample import (Decoder, folder, load_checkpoint, new_parser, pick_device, positive,
                     save_checkpoint)
 
-# What act 3 samples from, at the paper's temperature (it has blocks of an eighth),
+# What act 3 samples from, at the paper's temperature. (The paper's blocks are an eighth
+# of its canvas.)
 TRAP = {
     "left_to_right": Decoder("left_to_right", temperature=0.6),
     "confidence": Decoder("confidence", temperature=0.6),
@@ -44,9 +45,9 @@ TRAP = {
     "confidence, blocks of 4": Decoder("confidence", block_length=4, temperature=0.6),
     "top_probability": Decoder("top_probability", temperature=0.6),
 }
-# and which of these once more after RL;
+# Which of these are sampled from once more after RL.
 AFTER = "left_to_right", "confidence, blocks of 8"
-# what acts 4 and 5 measure before and after, always the likeliest token,
+# What acts 4 and 5 measure before and after; always the likeliest token.
 GREEDY = {
     "left_to_right": Decoder("left_to_right"),
     "confidence": Decoder("confidence"),
@@ -56,7 +57,7 @@ GREEDY = {
     "two a step": Decoder("top_probability", "k", 2),
     "four a step": Decoder("top_probability", "k", 4),
 }
-# and what it watches meanwhile.
+# What they watch meanwhile.
 WATCHED = "left_to_right", "confidence", "threshold"
 
 TABLES = {"results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS,
@@ -147,14 +148,14 @@ def parse_flags(argv):
 
 def show_task(args, task):
     print("\n== Act 1: the task ==")
-    for problem in first_of_each_kind(task):
-        lines = problem["solution"].split("\n")
+    for problem in examples(task):
+        question, lines = problem["question"].strip(), problem["solution"].split("\n")
         if task.n_lines:        # with every line and with none; a bar at each fork
+            question += f" ({task.kind(problem)})"
             ids = task.completions([task.solution(problem, n) for n in (task.n_lines, 0)])
             lines = [with_bars(task, tokens, forks)
                      for tokens, forks in zip(ids.tolist(), task.forks(ids).tolist())]
-        lines = [problem["question"].strip(), *lines]
-        print("\n  " + "\n    ".join(plain(line) for line in lines))
+        print("\n  " + "\n    ".join(plain(line) for line in [question, *lines]))
     print(f"\n  prompt {task.prompt_length} tokens, completion {task.completion_length}, "
           f"vocabulary {task.tokenizer.n_vocab}; seed {args.seed}")
     for split in SPLITS:
@@ -168,12 +169,13 @@ def show_task(args, task):
         print("The forks are not known here; what needs them is left out.")
 
 
-def first_of_each_kind(task):
-    """A test problem of each kind, or the first three."""
-    problems = task.held_out("test", 100)
+def examples(task):
+    """Three test problems; or of the first twenty one of each kind, with many words."""
+    problems = task.held_out("test", 20)
     if not task.n_lines:
         return problems[:3]
-    return list({task.kind(problem): problem for problem in reversed(problems)}.values())[::-1]
+    problems.sort(key=lambda problem: len(set(problem["question"].split())))
+    return {task.kind(problem): problem for problem in problems}.values()
 
 
 def with_bars(task, tokens, forks):
@@ -272,9 +274,10 @@ def show_base(args, run, task, model):
         table = [[name, *map(number, values)] for name, values in base.lines.items()
                  if name.endswith(task.kinds)]
         print_table(["lines written before", *range(task.n_lines + 1)], table)
-        print("next_value: right, given a correct start; go_on: the probability that the "
-              "next line is written, and\nthe true one; answer_in_head: right if it is given "
-              "then. Look at the first row, the last, and 0.")
+        print("next_value: right, given a correct start; answer_in_head: right if it is "
+              "given then. go_on: the\nprobability that one more line is written; true_go_on: "
+              "the texts' own. Compare next_value with\nanswer_in_head before any line, and "
+              "go_on with true_go_on.")
     run.record("measures", [
         {"stage": "base", "measure": name, "value": round(float(value), 5),
          "seed": args.seed} for name, value in base.measures().items()])
@@ -285,7 +288,7 @@ def show_base(args, run, task, model):
 
 
 def measure_all(args, run, task, model, stage, decoders, n_problems, n_samples=1,
-                ks=(1,)):
+                ks=(1,), is_recorded=True):
     """Evaluate every decoder on the same test problems: {name: Evaluation}, and rows of
     results.csv and measures.csv. None if the run was stopped."""
     problems = task.held_out("test", n_problems)
@@ -298,9 +301,9 @@ def measure_all(args, run, task, model, stage, decoders, n_problems, n_samples=1
                                loop=loop)
         if run.stopped:
             return None
-        # On disk at once: a run that ends early leaves what it has measured.
-        run.record("results", result_rows(stage, decoder, found[name], args.seed, ks))
-        run.record("measures", measure_rows(stage, decoder, found[name], args.seed))
+        if is_recorded:     # at once: a run that ends early leaves what it has measured
+            run.record("results", result_rows(stage, decoder, found[name], args.seed, ks))
+            run.record("measures", measure_rows(stage, decoder, found[name], args.seed))
     return found
 
 
@@ -313,26 +316,33 @@ def measure_trap(args, run, task, model, stage, names=TRAP):
     if run.stopped:
         return
     show_right(args, stage, found, ks)
-    record_leads(args, run, stage, found, ks, "correct", "lead_of_ltr")
+    record_leads(args, run, stage, found, ks, "right@k", "correct", "lead_of_ltr")
     if task.n_lines:
         record_derived(args, run, task, model, stage, found, ks)
-        record_leads(args, run, stage, found, ks, "derived", "lead_of_ltr_derived")
+        record_leads(args, run, stage, found, ks, "derived@k", "derived",
+                     "lead_of_ltr_derived")
 
 
 def show_right(args, stage, found, ks):
+    right, others = [], []
     # `distinct` is not measured of one sample, and the rest only where forks are known.
-    names = [name for name in ("distinct", "bypass_fork", "entropy_fork")
-             if name in found["left_to_right"].measures]
-    table = []
+    legend = {"distinct": "different texts of a problem",
+              "bypass_fork": "forks filled after something on their right",
+              "entropy_fork": "nats left at a fork when it was filled"}
+    names = [name for name in legend if name in found["left_to_right"].measures]
     for name, evaluation in found.items():
         rows = result_rows(stage, TRAP[name], evaluation, args.seed, ks)
+        right.append([TRAP[name], *(f"{row['value']:.3f}" for row in rows)])
+        right.append(["   95 % interval",
+                      *(Interval.of(row).bounds(".2f", "-") for row in rows)])
         measures = {row["measure"]: row["value"]
                     for row in measure_rows(stage, TRAP[name], evaluation, args.seed)}
-        table.append([TRAP[name], *(f"{row['value']:.3f}" for row in rows),
-                      *(f"{measures[m]:.2f}" for m in names)])
-        intervals = [Interval.of(row).bounds(".2f", "-") for row in rows]
-        table.append(["   95 % interval", *intervals])
-    print_table(["right at T=0.6, k =", *ks, *names], table)
+        others.append([TRAP[name], *(f"{measures[m]:.2f}" for m in names)])
+    print_table(["right@k at T=0.6, k =", *ks], right)
+    if names:
+        print_table(["", *names], others)
+        for name in names:
+            print(f"    {name}: {legend[name]}")
 
 
 def record_derived(args, run, task, model, stage, found, ks):
@@ -357,30 +367,32 @@ def record_derived(args, run, task, model, stage, found, ks):
             for k, value in predicted.items()])
         table.append(["left to right, predicted",
                       *(f"{value:.3f}" for value in predicted.values())])
-    print_table(["derived, k =", *ks], table)
+    print_table(["derived@k, k =", *ks], table)
 
 
-def record_leads(args, run, stage, found, ks, of, name):
-    """How far left to right is ahead, paired by problem; of: correct or derived."""
-    first = getattr(found["left_to_right"], of)
-    print(f"  Left to right against the others, {of}:")
+def record_leads(args, run, stage, found, ks, of, column, name):
+    """How far left to right is ahead, paired by problem; column: of Evaluation."""
+    first = getattr(found["left_to_right"], column)
+    print(f"  lead of left to right in {of}, over")
     for other, evaluation in found.items():
         if other == "left_to_right":
             continue
-        ahead = leads(first, getattr(evaluation, of), ks)
+        ahead = leads(first, getattr(evaluation, column), ks)
         key = row_key(stage, TRAP[other], args.seed)
         run.record("measures", [{**key, "measure": f"{name}_at_{k}", **lead.rounded()}
                                 for k, lead in ahead.items()])
-        print(f"    {TRAP[other]}: {crossing(ahead)}")
+        print(f"    {str(TRAP[other]):26} {crossing(ahead)}")
 
 # ----------------------------------------------------------------------------------------
 # acts 4 and 5: reinforcement learning on rollouts from left to right, and then on free
 # ones; all other decoders are only measured
 
 
-def reinforce(args, run, task, model, arm, recipe):
-    """Greedy accuracy, GRPO, greedy accuracy again, and pass@k again."""
-    before = measure_all(args, run, task, model, "base", GREEDY, args.problems)
+def reinforce(args, run, task, model, arm, recipe, with_base=True):
+    """Greedy accuracy, GRPO, greedy accuracy again, and right@k again. with_base: the
+    base's rows are written, too, and not another act's."""
+    before = measure_all(args, run, task, model, "base", GREEDY, args.problems,
+                         is_recorded=with_base)
     if run.stopped:     # after each loop: all is saved, go back to main at once
         return
     keep_texts(args, run, task, arm, {"base": before})
@@ -394,7 +406,7 @@ def reinforce(args, run, task, model, arm, recipe):
         return
     keep_texts(args, run, task, arm, {"base": before, arm.name: after})
     compare(args, run, arm.name, before, after)
-    print("  And pass@k again:")
+    print("  And right@k again:")
     measure_trap(args, run, task, model, arm.name, AFTER)
 
 
@@ -441,11 +453,11 @@ def compare(args, run, stage, before, after):
         table.append([
             decoder, f"{old.correct.mean():.3f}", f"{new.correct.mean():.3f}",
             f"{gain.value:+.3f}", gain.bounds("+.3f"),
-            f"{old.nfe:.1f}", f"{new.nfe:.1f}", f"{tokens_per_evaluation(old):.2f}",
-            f"{tokens_per_evaluation(new):.2f}"])
+            f"{old.nfe:.1f}", f"{new.nfe:.1f}"])
     print_table(["greedy accuracy", "before", "after", "gain", "95 % interval", "NFE",
-                 "after", "tokens/NFE", "after"], table)
-    print(f"  {len(before['left_to_right'].correct)} problems")
+                 "NFE after"], table)
+    print(f"  {len(before['left_to_right'].correct)} problems; NFE: forward evaluations a "
+          "text")
 
 
 def show_both(args):
@@ -482,10 +494,6 @@ def keep_texts(args, run, task, arm, found):
                     {"stage": stage, "decoder": str(GREEDY[name]), **line}))
     name = "texts-confidence.jsonl" if arm.name == "confidence" else "texts.jsonl"
     run.write(name, "".join(lines).encode())
-
-
-def tokens_per_evaluation(evaluation):
-    return bootstrap(*evaluation.measures["tokens_per_evaluation"]).value
 
 
 def first_rl_problem(seed):
@@ -535,8 +543,11 @@ def load_base(args, task):
     path = f"{args.out}/base.pt"
     model, description, info = load_checkpoint(path, args.device)
     if description != task.describe():
-        raise ValueError(f"{path} is of another task, {short(description.get('name'))}: give "
-                         "the --data and --test that it was trained on, if any")
+        name = description.get("name")
+        advice = "give the --data and --test that it was trained on, if any"
+        if name == task.name and not args.data:
+            advice = "it has other settings, call train.main with that task"
+        raise ValueError(f"{path} is of another task, {short(name)}: {advice}")
     if info.get("seed") != args.seed:
         raise ValueError(f"{path} is of another seed: add --seed {info.get('seed')}")
     return model
@@ -554,9 +565,8 @@ def settings_of(args, task, *files):
 
 
 def act_of(row):
-    """The act (a --stage) that wrote this row of a table, and writes it anew. (Act 3 samples
-    at a temperature above 0; acts 4 and 5 both begin with the base at 0, and such rows are
-    act 4's: act 5 only adds what is missing.)"""
+    """Whose row of a table this is: the act (a --stage) that writes it anew. (The base is
+    sampled from in act 3, and at temperature 0 in act 4.)"""
     for act, arm in ARMS.items():
         if row.get("stage") == arm.name:
             return act
@@ -605,7 +615,8 @@ def tell(args, run, task, model):
     if args.stage in ("freedom", "all"):
         run.begin_act("freedom")
         print("\n== Act 5: the freedom back, the same with rollouts by confidence ==")
-        reinforce(args, run, task, copy.deepcopy(model), ARMS["freedom"], recipe)
+        reinforce(args, run, task, copy.deepcopy(model), ARMS["freedom"], recipe,
+                  with_base=False)
         if not run.stopped:
             print("  What acts 4 and 5 have made of the same base:")
             show_both(args)
@@ -646,8 +657,9 @@ def main(argv=None, task=None):
         tell(args, run, task, model)
         if run.stopped:
             return
-        seconds = run.finish()
+        run.begin_act(None)
         draw_progress(args.out)
+        seconds = run.finish()
     print(f"\n{sum(seconds.values()):.0f} s in all: {seconds}")
     if args.quick:
         print("This was --quick: everything ran, its numbers mean little.")

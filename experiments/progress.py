@@ -5,6 +5,7 @@
 trap.png: act 3, pass@k of the base by order, of right answers and of derivations.
 progress.png: acts 4 and 5, greedy accuracy during RL by decoder.
 """
+import io
 import sys
 from itertools import cycle
 from pathlib import Path
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runs import read_csv
+from runs import read_csv, write_whole
 
 STYLES = "-o", "--s", "-.^", ":d", ":x"     # to be told apart in black and white
 
@@ -25,17 +26,23 @@ def draw(folder, watched=("left_to_right", "confidence", "threshold")):
 
 
 def draw_trap(folder, results, measures):
-    figure, (left, right) = panels()
-    sampled = [row for row in results if is_sampled(row)]
-    curves(left, sampled)
-    left.set(ylabel="pass@k", title="the base: right answers, T=0.6")
-    curves(right, by_k(measures, "derived_at_"))
-    predicted = by_k(measures, "derived_predicted_at_")
-    if predicted:
-        right.semilogx(numbers(predicted, "k"), numbers(predicted, "value"), "k+", base=2,
-                       markersize=11, label="left_to_right, predicted")
-    right.set(title="derivations: every line written, all right")
-    save(figure, (left, right), f"{folder}/trap.png")
+    right, derived = [row for row in results if is_sampled(row)], by_k(measures, "derived_at_")
+    if not right:       # act 3 was not run
+        return
+    figure, axes = panels(2 if derived else 1)
+    curves(axes[0], right)
+    size = f"{right[0]['n_problems']} problems"
+    axes[0].set(ylabel=f"share of {size}", title="right@k of the base, T=0.6")
+    if derived:
+        curves(axes[1], derived)
+        predicted = by_k(measures, "derived_predicted_at_")
+        axes[1].semilogx(numbers(predicted, "k"), numbers(predicted, "value"), "k+", base=2,
+                         markersize=11, label="left_to_right, predicted")
+        axes[1].set(title="derived@k: every line written, all right")
+    for axis in axes:
+        ks = sorted({k for line in axis.lines for k in line.get_xdata()})
+        axis.set_xticks(ks, [f"{k:.0f}" for k in ks])
+    save(figure, axes, f"{folder}/trap.png")
 
 
 def by_k(measures, name):
@@ -49,24 +56,27 @@ def is_sampled(row):
 
 
 def curves(axis, rows):
-    """A curve an order, with its interval."""
+    """A curve an order; the first two with their 95 % interval, or all would be mud."""
     by_order = {}
     for row in rows:
         name = row["order"]
         if row["block_length"]:
             name += f", blocks of {row['block_length']}"
         by_order.setdefault(name, []).append(row)
-    for (name, mine), style in zip(by_order.items(), cycle(STYLES)):
-        k = numbers(mine, "k")
+    for place, (name, mine) in enumerate(by_order.items()):
+        k, style = numbers(mine, "k"), STYLES[place % len(STYLES)]
         axis.semilogx(k, numbers(mine, "value"), style, label=name, base=2)
-        axis.fill_between(k, numbers(mine, "low"), numbers(mine, "high"), alpha=0.15)
-    axis.set(xlabel="k, samples a problem")
+        if place < 2:
+            axis.fill_between(k, numbers(mine, "low"), numbers(mine, "high"), alpha=0.15)
+    axis.set(xlabel="k, samples a problem (bands: 95 % intervals)")
 
 
 def draw_training(folder, log, watched):
     """A panel an arm, in it a curve a decoder, on validation problems."""
-    figure, axes = panels()
-    arms = dict.fromkeys(row["stage"] for row in log if row["stage"] != "base")
+    arms = list(dict.fromkeys(row["stage"] for row in log if row["stage"] != "base"))
+    if not arms:        # acts 4 and 5 were not run
+        return
+    figure, axes = panels(len(arms))
     titles = {"justgrpo": "rollouts left to right (JustGRPO)",
               "confidence": "rollouts by confidence, the freedom back"}
     for axis, arm in zip(axes, arms):
@@ -74,20 +84,22 @@ def draw_training(folder, log, watched):
             rows = [row for row in log if row["stage"] == arm and row.get(name)]
             axis.plot(numbers(rows, "step"), numbers(rows, name), style, label=name)
         axis.set(xlabel="RL step", title=titles.get(arm, arm))
-    axes[0].set(ylabel="greedy accuracy, by decoder")
+    axes[0].set(ylabel="greedy accuracy on validation problems")
     save(figure, axes, f"{folder}/progress.png")
 
 
-def panels():
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    return figure, figure.subplots(1, 2, sharey=True)
+def panels(n):
+    figure = Figure(figsize=(5 * n, 4), layout="constrained")
+    return figure, figure.subplots(1, n, sharey=True, squeeze=False)[0]
 
 
 def save(figure, axes, path):
     for axis in axes:
         if axis.lines:
             axis.legend()
-    figure.savefig(path, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
+    write_whole(path, drawn.getvalue())
 
 
 def numbers(rows, column):
@@ -95,4 +107,9 @@ def numbers(rows, column):
 
 
 if __name__ == "__main__":
-    draw(sys.argv[1])
+    if len(sys.argv) != 2:
+        sys.exit("python experiments/progress.py FOLDER")
+    try:
+        draw(sys.argv[1])
+    except (OSError, ValueError) as error:
+        sys.exit(f"progress.py: error: {error}")

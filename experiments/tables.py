@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from eval_gsm8k import Interval, columns_of, overtakes
 from experiments.lab import bracketed, matching, pick
 from runs import ends_quietly, read_csv, write_whole
-from train import AFTER, GREEDY, TRAP
+from train import AFTER, GREEDY, TRAP, WATCHED
 
 ASSETS = ROOT / "assets"
 KS = 1, 2, 4, 8, 16
@@ -340,9 +340,21 @@ def pass_at_k(assets):
     return markdown(*table(read_csv(assets / "pass_at_k" / "rows.csv")))
 
 
+def arms(assets):
+    """Greedy accuracy after each rival's training, on one base: its results.csv."""
+    from experiments.arms import ARMS
+    run = {"results": read_csv(assets / "arms.csv")}
+    rows = []
+    for arm in ("base", *ARMS):
+        text = ARMS[arm].text if arm in ARMS else "before RL"
+        cells = [bracketed(Interval.of(passed(run, arm, GREEDY[name]))) for name in WATCHED]
+        rows.append([f"`{arm}`", text, *cells])
+    return markdown(["arm", "what it is", *(str(GREEDY[name]) for name in WATCHED)], rows)
+
+
 TABLES = {table.__name__: table for table in [
     headline, summary, base, trap, derivations, crossing, crossing_derived, rl, after, bench,
-    products, ideas, profile, whole, sharing, pass_at_k]}
+    products, ideas, profile, whole, sharing, pass_at_k, arms]}
 
 # ----------------------------------------------------------------------------------------
 # numbers

@@ -100,10 +100,10 @@ def test_a_lead_is_paired_by_problem_and_so_sharper_than_two_intervals():
 
 @pytest.mark.parametrize("leads, first, words", [
     ({1: (-0.2, -0.3, -0.1), 2: (0.0, -0.1, 0.1), 4: (0.3, 0.2, 0.4)}, 4,
-     ["overtakes at k=4", "-0.200 at k=1 (-0.300 to -0.100, clear", "+0.300 at k=4"]),
+     ["overtakes at k=4", "-0.200 [-0.30, -0.10] at k=1", "+0.300 [+0.20, +0.40] at k=4"]),
     ({1: (-0.1, -0.2, -0.05), 2: (-0.1, -0.2, 0.0)}, None,
-     ["never ahead", "-0.100 at k=2 (-0.200 to +0.000, not clear"]),
-    ({1: (0.5, 0.4, 0.6), 2: (0.1, 0.0, 0.2)}, 1, ["ahead from", "+0.500 at k=1"]),
+     ["never ahead", "-0.100 [-0.20, +0.00] at k=2"]),
+    ({1: (0.5, 0.4, 0.6), 2: (0.1, 0.0, 0.2)}, 1, ["ahead from", "+0.500 [", "+0.100 ["]),
     ({1: (0.0, 0, 0), 2: (0.0004, 0, 0.001), 4: (0.0006, 0, 0.001)}, 4, ["overtakes at k=4"])])
 def test_the_crossing_is_the_first_k_whose_lead_as_printed_is_above_zero(leads, first, words):
     leads = {k: Interval(*lead) for k, lead in leads.items()}

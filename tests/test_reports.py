@@ -442,24 +442,16 @@ def test_another_measure_that_is_equal_in_all_problems_has_no_interval(numerator
     found = bootstrap(numerator, denominator)
     assert found.value == pytest.approx(sum(numerator) / sum(denominator or [1] * len(numerator)))
     assert math.isnan(found.low) and math.isnan(found.high)
-    assert found.bounds() == "-" and not found.is_clear()
+    assert found.bounds() == "-"
     row = found.rounded()
     assert row["low"] == row["high"] == "" and Interval.of(row).bounds() == "-"
     assert lab.bracketed(found).endswith(" [-]")
 
 
 @pytest.mark.parametrize("lead", [[1.0], [-1.0], [0.5] * 9, [0.0] * 64])
-def test_nothing_is_clear_by_a_lead_that_is_equal_everywhere(lead):
+def test_a_lead_that_is_equal_everywhere_has_no_bounds(lead):
     text = crossing({1: bootstrap(lead)})
-    assert "(-, not clear of zero)" in text and "nan" not in text
-
-
-@pytest.mark.parametrize("lead, clear", [
-    ((0.1, 0.05, 0.2), True), ((-0.1, -0.2, -0.05), True), ((0.1, 0.0, 0.2), False),
-    ((0.1, -0.1, 0.3), False), ((0.0, math.nan, math.nan), False)])
-def test_clear_means_that_zero_is_outside(lead, clear):
-    assert Interval(*lead).is_clear() == clear
-    assert ("not clear" not in crossing({1: Interval(*lead)})) == clear
+    assert "[-] at k=1" in text and "nan" not in text
 
 
 def test_one_problem_knows_nothing_and_says_so_on_screen_and_in_the_tables(checkpoint, tmp_path):

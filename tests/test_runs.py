@@ -182,30 +182,6 @@ def test_rows_of_earlier_runs_stay_unless_they_are_replaced(tmp_path):
     assert len(read_csv(tmp_path / "t.csv")) == 2       # another program's rows are its own
 
 
-def test_a_row_that_an_earlier_run_left_is_not_written_again(tmp_path):
-    said = [{"act": "a", "value": 0.5}, {"act": "b", "value": math.nan}, {"act": "c"},
-            {"act": "d", "value": 1e-05, "no column": 3}]
-
-    def one(rows, **more):
-        with Run("x.py", []) as run:
-            run.begin(tmp_path, {"t": ["act", "value"]}, {}, **more)
-            run.record("t", rows)
-            run.record("t", rows)       # nor one of its own
-            run.finish()
-        return [(row["act"], row["value"]) for row in read_csv(tmp_path / "t.csv")]
-    rows = [("a", "0.5"), ("b", "nan"), ("c", ""), ("d", "1e-05")]
-    keep = dict(replaces=lambda row: False)
-    assert one(said) == rows            # rows of this run are values, of earlier ones texts
-    before = (tmp_path / "t.csv").read_bytes()
-    assert one(said, **keep) == rows and (tmp_path / "t.csv").read_bytes() == before
-    # What says anything else is another row, and goes to the end.
-    other = [{"act": "a", "value": 0.25}, {"act": "a", "value": 0.5}, {"act": "f"}]
-    assert one(other, **keep) == [*rows, ("a", "0.25"), ("f", "")]
-    # What is replaced is not there, and is said again.
-    assert one(said[:1], replaces=lambda row: row["act"] == "a") == [
-        *rows[1:], ("f", ""), ("a", "0.5")]
-
-
 # ---------------------------------------------------------------------------------------- refusals
 
 def without(name):
