@@ -184,8 +184,9 @@ class Task:
             return rows[index % len(rows)]
         if self.too_long.get(split):
             raise ValueError(
-                f"none of the {self.too_long[split]} {split} rows fits the task: a question has at "
-                f"most {self.prompt_length} tokens, a solution {self.completion_length - 1}")
+                f"none of the {self.too_long[split]} {split} rows fits the task: a question "
+                f"has at most {self.prompt_length} tokens, a solution "
+                f"{self.completion_length - 1}")
         raise ValueError(f"no {split} problem: name a file of them with --data")
 
     def is_right(self, text, answer):
@@ -258,10 +259,8 @@ class Task:
 
     def held_out(self, split, n):
         """The first n, or all there are: none twice, or intervals would be too narrow."""
-        first = {}
-        for problem in self.problems(split, 0, min(n, self.size(split) or n)):
-            first.setdefault((problem["question"], problem["answer"]), problem)
-        return list(first.values())
+        problems = self.problems(split, 0, min(n, self.size(split) or n))
+        return without_copies(problems)[0]
 
     def use_rows(self, splits):
         """Take problems from these lists, as read_jsonl gives them.
@@ -626,6 +625,8 @@ def try_task(task, n=8, last=10**7):
         if getattr(task, name) is None:
             raise ValueError(f"the task sets no {name}")
     ask(task, "describe")
+    if task.n_lines:
+        try_kinds(task)
     for split in SPLITS:
         size = ask(task, "size", split)
         if size == 0:
@@ -696,7 +697,7 @@ def try_judges(task, solution, answer):
     for text in (*odd_texts(solution), solution):
         right = ask(task, "is_right", text, answer)
         if not is_flag(right):
-            raise ValueError(no_flag(text, answer, right))
+            raise ValueError(no_flag(called("is_right", text, answer), right))
         reward = ask(task, "reward", text, answer)
         if not is_finite(reward):
             raise ValueError(f"{called('reward', text, answer)} returned {short(reward)}, "
@@ -712,8 +713,7 @@ def odd_texts(solution):
 
 
 def try_forks(task, problem):
-    """What a task with known forks has defined beside."""
-    try_kinds(task)
+    """What a task with known forks has defined beside, on one problem."""
     n_lines, L = task.n_lines, task.completion_length
     texts = [ask(task, "solution", problem, n) for n in range(n_lines + 1)]
     for n, text in enumerate(texts):
@@ -732,11 +732,10 @@ def try_forks(task, problem):
             raise ValueError(f"is_derived of {call} returned {short(derived)}, where "
                              f"{n == n_lines} is needed")
     for text in odd_texts(texts[-1]):
-        for found in (ask(task, "is_derived", text, problem),
-                      ask(task, "is_well_formed", text)):
+        for call in (("is_derived", text, problem), ("is_well_formed", text)):
+            found = ask(task, *call)
             if not is_flag(found):
-                raise ValueError(f"is_derived or is_well_formed of {short(text)} returned "
-                                 f"{short(found)}, where True or False is needed")
+                raise ValueError(no_flag(called(*call), found))
     kind = ask(task, "kind", problem)
     if kind not in task.kinds:
         raise ValueError(f"kind(problem) returned {short(kind)}, which is none of the kinds "
@@ -753,14 +752,15 @@ def try_kinds(task):
     if not isinstance(task.n_lines, Integral) or task.n_lines < 1:
         raise ValueError(f"n_lines is {short(task.n_lines)}, where a whole number is needed")
     kinds, L = task.kinds, task.completion_length
-    # (They are parts of the measures' names, derived_KIND_at_K.)
-    if (not isinstance(kinds, tuple) or not kinds or len(set(map(str, kinds))) < len(kinds)
-            or not all(isinstance(kind, str) and kind for kind in kinds)
-            or {"at", "predicted"} & set(kinds)):
+    are_names = isinstance(kinds, tuple) and all(isinstance(kind, str) for kind in kinds)
+    # They are parts of the measures' names, derived_KIND_at_K, and some would be another's.
+    taken = {"", "at", "predicted"}
+    if not are_names or not kinds or len(set(kinds)) < len(kinds) or taken & set(kinds):
         raise ValueError(f"kinds is {short(kinds)}, where a tuple of different names is "
                          "needed, other than 'at' and 'predicted'")
-    if not isinstance(task.end_id, Integral) or task.end_id not in range(task.tokenizer.n_vocab):
-        raise ValueError(f"end_id is {short(task.end_id)}, which is no token")
+    end_id, n_vocab = task.end_id, task.tokenizer.n_vocab
+    if not isinstance(end_id, Integral) or end_id not in range(n_vocab):
+        raise ValueError(f"end_id is {short(end_id)}, which is no token")
     length = task.sheet_length
     if length is not None and (not isinstance(length, Integral) or length not in range(1, L)):
         raise ValueError(f"sheet_length is {short(length)}, where None or a position is needed")
@@ -803,13 +803,12 @@ def is_right(task, text, problem):
     """What the task says of a text. Raises FloatingPointError where that is no bool."""
     right = task.is_right(text, problem["answer"])
     if not is_flag(right):
-        raise FloatingPointError(no_flag(text, problem["answer"], right))
+        raise FloatingPointError(no_flag(called("is_right", text, problem["answer"]), right))
     return bool(right)
 
 
-def no_flag(text, answer, right):
-    return (f"{called('is_right', text, answer)} returned {short(right)}, where True or "
-            "False is needed")
+def no_flag(call, found):
+    return f"{call} returned {short(found)}, where True or False is needed"
 
 
 def is_flag(value):

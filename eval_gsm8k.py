@@ -103,8 +103,7 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
     """
     x = np.asarray(numerator, dtype=float)
     y = np.ones_like(x) if denominator is None else np.asarray(denominator, dtype=float)
-    # The same resamples for the same number of problems, whatever was drawn before.
-    pick = np.random.default_rng(0).integers(len(x), size=(n_resamples, len(x)))
+    pick = resamples(len(x), n_resamples)
     with np.errstate(invalid="ignore"):     # 0/0
         value, ratio = x.sum() / y.sum(), x[pick].sum(1) / y[pick].sum(1)
     ratio = ratio[np.isfinite(ratio)]
@@ -112,6 +111,13 @@ def bootstrap(numerator, denominator=None, n_resamples=2000):
     if round(low, 5) == round(high, 5):
         return Interval(value, np.nan, np.nan)
     return Interval(value, low, high)
+
+
+@functools.lru_cache(1)     # one run asks for the same ones hundreds of times
+def resamples(n_problems, n_resamples):
+    """Which problems each resample has, (n_resamples, Q): the same for the same number of
+    problems, whatever was drawn before."""
+    return np.random.default_rng(0).integers(n_problems, size=(n_resamples, n_problems))
 
 
 def proportion(passed):
@@ -461,11 +467,19 @@ def first_line(model, task, problems, temperature):
     """The probability that the first line is written, of each problem, (Q,): one look at
     the empty canvas."""
     prompt = task.prompts([p["question"] for p in problems]).to(model.cos.device)
-    canvas = torch.nn.functional.pad(prompt, (0, task.completion_length),
-                                     value=task.mask_id)                        # (Q, P+L)
-    logits = model(canvas)[:, task.prompt_length + task.fork_position(0)]       # (Q, V)
+    logits, _ = look(model, task, problems, prompt, 0, task.fork_position(0))   # (Q, V)
     p = temper(logits, temperature).softmax(-1)
     return (1 - p[:, task.end_id]).cpu().double().numpy()
+
+
+def look(model, task, problems, prompt, n_written, position):
+    """What the model says of a position, given the text before it, which writes so many
+    lines: logits (Q, V); and what stands there, (Q,)."""
+    text = task.completions([task.solution(p, n_written) for p in problems])
+    text = text.to(prompt.device)                                               # (Q, L)
+    hidden = torch.arange(text.shape[1], device=text.device) >= position
+    canvas = torch.cat([prompt, text.masked_fill(hidden, task.mask_id)], dim=1)
+    return model(canvas)[:, task.prompt_length + position], text[:, position]
 
 
 def probe_lines(model, task, problems, prompt):
@@ -473,29 +487,24 @@ def probe_lines(model, task, problems, prompt):
     and of each kind: next_value, it is right, given a correct start; go_on, the
     probability that one more line is written, and true_go_on, the task's own;
     answer_in_head, the answer is right if it is given then."""
-    def predict(n_written, position):
-        """What the model says there, given the text before: p (Q, V); the truth (Q,)."""
-        text = task.completions([task.solution(p, n_written) for p in problems])
-        text = text.to(prompt.device)                                           # (Q, L)
-        hidden = torch.arange(text.shape[1], device=text.device) >= position
-        canvas = torch.cat([prompt, text.masked_fill(hidden, task.mask_id)], dim=1)
-        logits = model(canvas)[:, task.prompt_length + position]                # (Q, V)
-        return logits.softmax(-1), text[:, position]
-
     def is_hit(n_written, position):
-        p, truth = predict(n_written, position)
-        return (p.argmax(-1) == truth).float().cpu()                            # (Q,)
+        logits, truth = look(model, task, problems, prompt, n_written, position)
+        return (logits.softmax(-1).argmax(-1) == truth).float().cpu()           # (Q,)
+
+    def goes_on(line):
+        logits, _ = look(model, task, problems, prompt, n, fork(line))
+        return 1 - logits.softmax(-1)[:, task.end_id].cpu()                     # (Q,)
 
     # A value stands right before the next fork.
     n, fork = task.n_lines, task.fork_position
     value = [is_hit(n, fork(line + 1) - 1) for line in range(n)]
-    goes_on = [1 - predict(n, fork(line))[0][:, task.end_id].cpu() for line in range(n)]
+    rates = [goes_on(line) for line in range(n)]
     head = [is_hit(line, task.answer_position(line)) for line in range(n + 1)]
     found = {"next_value": means(value), "answer_in_head": means(head)}
     for kind in task.kinds:
         mine = torch.tensor([task.kind(problem) == kind for problem in problems])
         found[f"next_value_{kind}"] = means(value, mine)
-        found[f"go_on_{kind}"] = means(goes_on, mine)
+        found[f"go_on_{kind}"] = means(rates, mine)
         found[f"true_go_on_{kind}"] = task.true_go_on()[kind]
         found[f"answer_in_head_{kind}"] = means(head, mine)
     return found

@@ -69,6 +69,7 @@ FILES = ("base.pt", "justgrpo.pt", "confidence.pt", "texts.jsonl", "texts-confid
 ARMS = {"grpo": Arm(Decoder("left_to_right", temperature=1.0)),
         "freedom": Arm(Decoder("confidence", block_length=8, temperature=1.0),
                        "confidence")}
+LATER = "trap", *ARMS        # the acts that go on from base.pt, if they are done alone
 STRIDE = 10**7      # seed s trains on the problems from s * STRIDE on
 
 # ----------------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ def make_parser():
     add = parser.add_argument
     # what to run
     add("--out", type=folder, default="out", help="folder for checkpoints and tables")
-    add("--stage", default="all", choices=["pretrain", "trap", "grpo", "freedom", "all"],
+    add("--stage", default="all", choices=["pretrain", *LATER, "all"],
         help="one act only; the later ones go on from the files in --out, pretrain starts "
              "anew")
     add("--resume", action="store_true", help="go on with the run in --out that was "
@@ -523,7 +524,7 @@ def prepare(args, task):
         raise ValueError("--rollouts 1 means nothing here: one has no siblings")
     task = open_task(args, task)
     model = None
-    if args.stage in ("trap", "grpo", "freedom"):
+    if args.stage in LATER:
         model = load_base(args, task)
     return task, model
 
@@ -577,7 +578,7 @@ def act_of(row):
 
 def begin(args, run, task):
     base = f"{args.out}/base.pt"
-    if args.stage in ("trap", "grpo", "freedom"):
+    if args.stage in LATER:
         settings = settings_of(args, task, args.data, args.test, base)
         run.begin(args.out, TABLES, settings, args.resume, files=FILES,
                   replaces=lambda row: act_of(row) == args.stage)
@@ -657,7 +658,7 @@ def main(argv=None, task=None):
         tell(args, run, task, model)
         if run.stopped:
             return
-        run.begin_act(None)
+        run.begin_act(None)         # to draw is no act's work
         draw_progress(args.out)
         seconds = run.finish()
     print(f"\n{sum(seconds.values()):.0f} s in all: {seconds}")

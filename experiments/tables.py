@@ -51,6 +51,11 @@ def passed(run, stage, decoder, k=1):
     return pick(run["results"], stage=stage, k=k, **columns_of(decoder))
 
 
+def evaluations(run, stage, decoder):
+    """Forward evaluations a text (NFE)."""
+    return float(passed(run, stage, decoder)["nfe"])
+
+
 def measure(run, stage, decoder, name):
     """The row of measures.csv of this decoder."""
     return pick(run["measures"], stage=stage, measure=name, **columns_of(decoder))
@@ -144,27 +149,6 @@ def headline(assets):
                      for row_of in (passed, derived) for k in (1, 16)]
             rows.append([text, TRAP[name], *cells])
     return markdown(["", "order", "right@1", "right@16", "derived@1", "derived@16"], rows)
-
-
-def summary(assets):
-    """Means over the seeds: pass@k at T=0.6 of the base, then greedy at three stages."""
-    seeds = load_seeds(assets)
-    sampled = [[decoder, *(spread(over_seeds(seeds, row_of, "base", decoder, k))
-                           for row_of in (passed, derived) for k in (1, 16))]
-               for decoder in orders(seeds, "base").values()]
-    likeliest = []
-    for decoder in greedy(seeds).values():
-        cells = [spread(over_seeds(seeds, passed, stage, decoder)) for stage in STAGES]
-        speed = [over_seeds(seeds, evaluations, stage, decoder) for stage in STAGES]
-        likeliest.append([decoder, *cells, *(f"{mean(nfe):.1f}" for nfe in speed)])
-    first = ["order, T=0.6", "right@1", "right@16", "derived@1", "derived@16"]
-    second = ["greedy decoder", *STAGES.values(), "NFE", "after JustGRPO", "after the other"]
-    return markdown(first, sampled) + "\n\n" + markdown(second, likeliest)
-
-
-def evaluations(run, stage, decoder):
-    """A row whose value is the NFE of a greedy decoder."""
-    return {"value": passed(run, stage, decoder)["nfe"]}
 
 
 def base(assets):
@@ -264,7 +248,7 @@ def rl(assets):
             for stage in list(STAGES)[1:]:
                 gain = with_interval(measure(run, stage, decoder, "gain"), "+")
                 cells += [f"{value(passed(run, stage, decoder)):.3f}", gain]
-            nfe = [f"{value(evaluations(run, stage, decoder)):.1f}" for stage in STAGES]
+            nfe = [f"{evaluations(run, stage, decoder):.1f}" for stage in STAGES]
             rows.append([decoder, seed, *cells, ", ".join(nfe)])
     return markdown(["greedy decoder", "seed", "base", "JustGRPO", "gain, paired",
                      "free rollouts", "gain, paired", "NFE"], rows)
@@ -353,7 +337,7 @@ def arms(assets):
 
 
 TABLES = {table.__name__: table for table in [
-    headline, summary, base, trap, derivations, crossing, crossing_derived, rl, after, bench,
+    headline, base, trap, derivations, crossing, crossing_derived, rl, after, bench,
     products, ideas, profile, whole, sharing, pass_at_k, arms]}
 
 # ----------------------------------------------------------------------------------------
@@ -389,7 +373,8 @@ def numbers_of_seeds(assets):
                     over_seeds(seeds, derived, stage, decoder, k))
         for name, decoder in greedy(seeds).items():
             add(f"greedy_{name}_{stage}", over_seeds(seeds, passed, stage, decoder))
-            add(f"nfe_{name}_{stage}", over_seeds(seeds, evaluations, stage, decoder), ".1f")
+            add(f"nfe_{name}_{stage}",
+                [evaluations(run, stage, decoder) for run in seeds.values()], ".1f")
             if stage != "base":
                 gains = over_seeds(seeds, measure, stage, decoder, "gain")
                 add(f"gain_{name}_{stage}", gains, "+.2f")
