@@ -1,7 +1,7 @@
 """What exactness costs, and what it need not: this code against the published loops.
 
     python train.py                                 makes the checkpoints in out/
-    python experiments/bench.py --csv bench.csv     half an hour on two cores
+    python experiments/bench.py --csv bench.csv     a quarter of an hour on two cores
     python experiments/bench.py --quick             a minute, for a first look
 
 Both sides of a row do the same work in this process, in turn, several times; ratio is

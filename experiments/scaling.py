@@ -1,7 +1,7 @@
 """How the time grows: of an RL step with its rollouts, of pass@n with n.
 
     python train.py                                     makes out/base.pt
-    python experiments/scaling.py --csv scaling.csv --figure scaling.png    ten minutes
+    python experiments/scaling.py --csv scaling.csv --figure scaling.png    two minutes
     python experiments/scaling.py --quick                                   one
 
 A point is the median of three runs. Beside the seconds stand the canvases that were
