@@ -94,8 +94,8 @@ def make_parser():
     # what to run
     add("--out", type=folder, default="out", help="folder for checkpoints and tables")
     add("--stage", default="all", choices=["pretrain", *LATER, "all"],
-        help="one act only; the later ones go on from the files in --out, pretrain starts "
-             "anew")
+        help="one act only: pretrain (acts 1 and 2) starts anew; trap (3), grpo (4: "
+             "JustGRPO) and freedom (5: RL on free rollouts) go on from the files in --out")
     add("--resume", action="store_true", help="go on with the run in --out that was "
         "stopped, with the same flags; its state is kept every 10 seconds")
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")

@@ -8,7 +8,8 @@ Both sides of a row do the same work in this process, in turn, several times; ra
 the time of the published loop over ours, so more is better. First both are checked to
 give the same result; if not, the row is refused. The published loops (grpo.py and
 utils/generate.py of github.com/LeapLabTHU/JustGRPO) are written again here from their
-description: as published, but with all rollouts in one batch and no loop over rows.
+description: as published, but without a loop over rows: all rollouts of an RL step
+are one batch, those of pass@k batches of 128.
 
 Legend: B rows, b of them run together, P prompt, L completion, S = P + L, V vocabulary.
 """
@@ -287,7 +288,7 @@ def main(argv=None):
     add("--csv", help="write the rows to this file, each as soon as it is there")
     add("--out", default="out", help="folder with train.py's base.pt and justgrpo.pt")
     add("--device", default="cpu", help="cpu or cuda")
-    add("--only", choices=["RL", "pass"], help="only these rows")
+    add("--only", choices=["RL", "pass"], help="only the rows of RL, or of pass@k")
     args = parser.parse_args(argv)
     try:
         device = pick_device(args.device)

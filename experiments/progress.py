@@ -107,7 +107,7 @@ def numbers(rows, column):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit("python experiments/progress.py FOLDER")
     try:
         draw(sys.argv[1])

@@ -25,7 +25,7 @@ from eval_gsm8k import evaluate
 from experiments import lab
 from grpo import advantages, judge, policy_losses
 from runs import ends_quietly, read_csv, write_csv
-from sample import Decoder, generate, load_checkpoint
+from sample import Decoder, generate, load_checkpoint, pick_device
 
 COLUMNS = ["what", "x", "seconds", "states", "published_states"]
 N_PROBLEMS = 16
@@ -109,7 +109,7 @@ def main(argv=None):
     # Quick points must not be mistaken for finished ones.
     path = args.csv or ("scaling-quick.csv" if args.quick else "scaling.csv")
     try:
-        base, _, _ = load_checkpoint(f"{args.out}/base.pt", args.device)
+        base, _, _ = load_checkpoint(f"{args.out}/base.pt", pick_device(args.device))
         rows = read_csv(path, COLUMNS) if Path(path).exists() else []
         write_csv(path, COLUMNS, rows)      # fails now, if it must
     except (OSError, ValueError) as error:

@@ -297,9 +297,9 @@ def whole(assets):
     rows = []
     for row in read_csv(assets / "whole.csv"):
         seconds = f"{float(row['seconds']):,.0f} ({float(row['pretraining']):,.0f})"
-        rows.append([row["version"], row["seed"], seconds, row["peak_mb"]])
-    return markdown(["all of `python train.py`", "seed", "seconds (pretraining)",
-                     "memory, MB"], rows)
+        rows.append([row["version"], row["commit"], row["seed"], seconds, row["peak_mb"]])
+    return markdown(["all of `python train.py`", "commit", "seed",
+                     "seconds (pretraining)", "memory, MB"], rows)
 
 
 def sharing(assets):
@@ -408,7 +408,7 @@ def numbers_of_bench(assets):
         what, ratio = row["what"], float(row["ratio_median"])
         found[f"ratio {what}"] = f"{ratio:.0f}"
         second = float(pick(again, what=what)["ratio_median"])
-        changes[what] = abs(ratio / second - 1)
+        changes[what] = abs(second / ratio - 1)
     about_rl = [change for what, change in changes.items() if "RL" in what]
     found["bench_again"] = f"{100 * max(changes.values()):.0f} %"
     found["bench_again_rl"] = f"{100 * max(about_rl):.0f} %"
