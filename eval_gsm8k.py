@@ -524,6 +524,14 @@ def columns_of(decoder):
             "temperature": decoder.temperature}
 
 
+def matching(rows, **wanted):
+    """Those of some rows (dicts of texts) that have these values."""
+    def fits(row):
+        return all(row[name] == str(value) for name, value in wanted.items())
+
+    return [row for row in rows if fits(row)]
+
+
 def row_key(stage, decoder, seed):
     """The columns of a row that say what was measured."""
     return {"stage": stage, **columns_of(decoder), "seed": seed}

@@ -27,9 +27,9 @@ from tqdm import tqdm
 
 from data import GSM8K, SPLITS, TASKS, Worksheet, short, try_task
 from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, Interval, bootstrap, closed_form,
-                        columns_of, crossing, derived_rows, evaluate, first_line, json_line,
-                        leads, measure_rows, number, print_table, probe, result_rows,
-                        row_key, text_line)
+                        columns_of, crossing, derived_rows, evaluate, first_line,
+                        interval_of, json_line, leads, matching, measure_rows, number,
+                        print_table, probe, result_rows, row_key, text_line)
 from grpo import Arm, Recipe, grpo
 from model import ALONE, MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks
 from runs import Run, ends_quietly, plain, read_csv
@@ -336,9 +336,8 @@ def show_right(args, stage, found, ks):
         right.append([TRAP[name], *(f"{row['value']:.3f}" for row in rows)])
         right.append(["   95 % interval",
                       *(Interval.of(row).bounds(".2f", "-") for row in rows)])
-        measures = {row["measure"]: row["value"]
-                    for row in measure_rows(stage, TRAP[name], evaluation, args.seed)}
-        others.append([TRAP[name], *(f"{measures[m]:.2f}" for m in names)])
+        others.append([TRAP[name], *(f"{interval_of(m, *evaluation.measures[m]).value:.2f}"
+                                     for m in names)])
     print_table(["right@k at T=0.6, k =", *ks], right)
     if names:
         print_table(["", *names], others)
@@ -391,7 +390,8 @@ def record_leads(args, run, stage, found, ks, of, column, name):
 
 def reinforce(args, run, task, model, arm, recipe, with_base=True):
     """Greedy accuracy, GRPO, greedy accuracy again, and right@k again. with_base: the
-    base's rows are written, too, and not another act's."""
+    base's rows are written, too, and not another act's. (Act 5 measures the base that act
+    4 has measured: the run knows these loops as finished, so that takes no time.)"""
     before = measure_all(args, run, task, model, "base", GREEDY, args.problems,
                          is_recorded=with_base)
     if run.stopped:     # after each loop: all is saved, go back to main at once
@@ -461,19 +461,16 @@ def compare(args, run, stage, before, after):
           "text")
 
 
-def show_both(args):
+def show_both(args, task):
     """What each way of rolling out has made of the base: from results.csv, since act 4 may
     have been another run's."""
-    rows = [row for row in read_csv(f"{args.out}/results.csv")
-            if float(row["temperature"]) == 0]
+    rows = read_csv(f"{args.out}/results.csv")
     stages = ["base", *(arm.name for arm in ARMS.values())]
-    # Of as many problems as act 5 has just measured.
-    rows = [row for row in rows if row["n_problems"] == rows[-1]["n_problems"]]
+    n_problems = len(task.held_out("test", args.problems))      # as act 5 has measured
     table = []
     for decoder in GREEDY.values():
-        mine = {name: str(value) for name, value in columns_of(decoder).items()}
-        found = {row["stage"]: float(row["value"]) for row in rows
-                 if mine.items() <= row.items()}
+        mine = matching(rows, n_problems=n_problems, **columns_of(decoder))
+        found = {row["stage"]: float(row["value"]) for row in mine}
         table.append([decoder, *(number(found.get(stage, np.nan)) for stage in stages)])
     print_table(["greedy accuracy", "base", "after left to right", "after confidence"], table)
 
@@ -620,7 +617,7 @@ def tell(args, run, task, model):
                   with_base=False)
         if not run.stopped:
             print("  What acts 4 and 5 have made of the same base:")
-            show_both(args)
+            show_both(args, task)
 
 
 def check_base(args, run, right):

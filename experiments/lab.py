@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import train
 from data import Worksheet
-from eval_gsm8k import (Interval, bootstrap, columns_of, evaluate, interval_of,
+from eval_gsm8k import (Interval, bootstrap, columns_of, evaluate, interval_of, matching,
                         pass_at_k, proportion)
 from runs import lock, read_csv, unlock, write_csv, write_whole
 from sample import Decoder, load_checkpoint
@@ -159,14 +159,6 @@ def decoder_of(row):
     block_length = int(row["block_length"]) if row["block_length"] else None
     return Decoder(row["order"], select, float(value), block_length,
                    float(row["temperature"]))
-
-
-def matching(rows, **wanted):
-    """Those of some rows (dicts of texts) that have these values."""
-    def fits(row):
-        return all(row[name] == str(value) for name, value in wanted.items())
-
-    return [row for row in rows if fits(row)]
 
 
 def pick(rows, **wanted):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from eval_gsm8k import print_table, proportion
+from eval_gsm8k import matching, print_table, proportion
 from experiments import lab
 from runs import ends_quietly
 from sample import ORDERS, Decoder
@@ -47,7 +47,7 @@ def draw(rows, path):
     figure, axes = lab.panels(len(seeds), 2)
     for column, above in zip(("right", "derived"), axes):
         for axis, seed in zip(above, seeds):
-            for style, row in enumerate(lab.matching(rows, seed=seed)):
+            for style, row in enumerate(matching(rows, seed=seed)):
                 lab.curve(axis, row, style, column)
             axis.set(title=f"base {seed}")
         above[0].set(ylabel=f"{column}@k")

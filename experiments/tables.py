@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from eval_gsm8k import Interval, columns_of, overtakes
-from experiments.lab import bracketed, matching, pick
+from eval_gsm8k import Interval, columns_of, matching, overtakes
+from experiments.lab import bracketed, pick
 from runs import ends_quietly, read_csv, write_whole
 from train import AFTER, GREEDY, TRAP, WATCHED
 
@@ -171,30 +171,30 @@ def base(assets):
                      "seconds (pretraining)"], rows)
 
 
-def trap(assets, stage="base"):
+def trap(assets):
     """Right answers by seed and order, and what happens at forks."""
     names = "distinct", "bypass_fork", "entropy_fork_write", "entropy_fork_blank"
     seeds, rows = load_seeds(assets), []
     for seed, run in seeds.items():
-        for decoder in orders(seeds, stage).values():
-            passes = [with_interval(passed(run, stage, decoder, k)) for k in (1, 4, 16)]
-            others = [value(measure(run, stage, decoder, name)) for name in names]
+        for decoder in orders(seeds, "base").values():
+            passes = [with_interval(passed(run, "base", decoder, k)) for k in (1, 4, 16)]
+            others = [value(measure(run, "base", decoder, name)) for name in names]
             rows.append([seed, decoder, *passes, *(f"{other:.2f}" for other in others)])
     return markdown(["seed", "order", "right@1", "right@4", "right@16", "distinct of 16",
                      "forks bypassed", "entropy where written", "where blank"], rows)
 
 
-def derivations(assets, stage="base"):
+def derivations(assets):
     """Derivations by seed and order, by kind, and what is predicted of them."""
     seeds, rows = load_seeds(assets), []
     for seed, run in seeds.items():
-        for name, decoder in orders(seeds, stage).items():
-            cells = [with_interval(derived(run, stage, decoder, k)) for k in (1, 4, 16)]
-            kinds = [with_interval(derived(run, stage, decoder, 16, kind))
+        for name, decoder in orders(seeds, "base").items():
+            cells = [with_interval(derived(run, "base", decoder, k)) for k in (1, 4, 16)]
+            kinds = [with_interval(derived(run, "base", decoder, 16, kind))
                      for kind in KINDS]
             rows.append([seed, decoder, *cells, *kinds])
-            if stage == "base" and name == "left_to_right":
-                cells = [measure(run, stage, decoder, f"derived_predicted_at_{k}")
+            if name == "left_to_right":
+                cells = [measure(run, "base", decoder, f"derived_predicted_at_{k}")
                          for k in (1, 4, 16)]
                 rows.append([seed, "the same, predicted",
                              *(f"{value(row):.3f}" for row in cells), "", ""])
