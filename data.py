@@ -169,6 +169,8 @@ class Task:
     after_question = ""         # what ends a question that comes from a file
     rows = {}                   # split -> problems from a file
     too_long = {}               # split -> how many of the file's did not fit
+    rule, rule_at = "ours", "data.py"       # by which an answer is read, and where it stands
+    is_padded = True            # prompts are brought to one length, prompt_length
     repeated = {}               # split -> lines of the file that say again what is there
 
     def problem(self, split, index):
@@ -196,6 +198,16 @@ class Task:
     def reward(self, text, answer):
         """What RL pays for a text, a finite number."""
         return float(self.is_right(text, answer))
+
+    def judged(self, text, problem):
+        """What an evaluation judges for a completion's text: that, unless a protocol looks
+        at more."""
+        return text
+
+    def extracted(self, text):
+        """The answer in a text, as a text; None without one."""
+        found = extract_answer(text)
+        return None if found is None else str(found)
 
     def size(self, split):
         """The number of different problems; None: they don't run out."""
@@ -295,6 +307,10 @@ class Task:
         if len(encode(row["question"])) > self.prompt_length:
             return False
         return split == "test" or len(encode(row["solution"])) < self.completion_length
+
+    def length_of(self, question):
+        """How many tokens its prompt has."""
+        return self.prompt_length
 
     def prompts(self, questions, length=None):
         """Token ids (B, P), padded on the left with end-of-text: they end together."""
@@ -564,6 +580,31 @@ def parse_row(line):
     return {"question": question, "solution": solution, "answer": answer}
 
 
+def read_splits(train, test):
+    """GSM8K's two files -> {split: rows}: one training row in 20, by hash, is held out.
+
+    Raises ValueError if a test question is among the training rows, or if these are too
+    few.
+    """
+    rows = read_jsonl(train)
+    splits = {"train": [], "validation": [], "test": read_jsonl(test)}
+    shared = {r["question"] for r in rows} & {r["question"] for r in splits["test"]}
+    if shared:
+        raise ValueError(
+            f"{len(shared)} questions of {test} are in {train} too: no fair test")
+    # A fixed shuffle, by another hash than the split's.
+    rows.sort(key=lambda row: zlib.crc32(row["question"].encode()))
+    for row in rows:
+        is_held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
+        splits["validation" if is_held_out else "train"].append(row)
+    if not splits["train"] or not splits["validation"]:
+        n_questions = len({row["question"] for row in rows})
+        raise ValueError(
+            f"{train} has {len(rows)} rows with {n_questions} questions, too few to hold "
+            "one in twenty out: with 100 or more it would do")
+    return splits
+
+
 class GSM8K(Task):
     """From local files; vocabulary: of train_bpe, in tiktoken's file format."""
     name = "gsm8k"
@@ -580,27 +621,8 @@ class GSM8K(Task):
 
     @classmethod
     def from_files(cls, train, test, n_merges, prompt_length, completion_length):
-        """One training row in 20, by hash, is held out; the others make the vocabulary.
-
-        Raises ValueError if a test question is among the training rows, or if these are
-        too few.
-        """
-        rows = read_jsonl(train)
-        splits = {"train": [], "validation": [], "test": read_jsonl(test)}
-        shared = {r["question"] for r in rows} & {r["question"] for r in splits["test"]}
-        if shared:
-            raise ValueError(
-                f"{len(shared)} questions of {test} are in {train} too: no fair test")
-        # A fixed shuffle, by another hash than the split's.
-        rows.sort(key=lambda row: zlib.crc32(row["question"].encode()))
-        for row in rows:
-            is_held_out = zlib.crc32(row["question"].encode(), 1) % 20 == 0
-            splits["validation" if is_held_out else "train"].append(row)
-        if not splits["train"] or not splits["validation"]:
-            n_questions = len({row["question"] for row in rows})
-            raise ValueError(
-                f"{train} has {len(rows)} rows with {n_questions} questions, too few to hold "
-                "one in twenty out: with 100 or more it would do")
+        """The training rows that are not held out make the vocabulary. Raises ValueError."""
+        splits = read_splits(train, test)
         text = "\n".join(row["question"] + "\n" + row["solution"]
                          for row in splits["train"])
         pieces = train_bpe(text, n_merges)
@@ -801,6 +823,7 @@ def short(value):
 
 def is_right(task, text, problem):
     """What the task says of a text. Raises FloatingPointError where that is no bool."""
+    text = task.judged(text, problem)
     right = task.is_right(text, problem["answer"])
     if not is_flag(right):
         raise FloatingPointError(no_flag(called("is_right", text, problem["answer"]), right))

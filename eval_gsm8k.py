@@ -4,6 +4,7 @@
     python eval_gsm8k.py --samples 32 --temperature 0.6 --k 1,2,4,8,16,32           pass@k
     python eval_gsm8k.py --checkpoint gsm8k/justgrpo.pt --data test.jsonl   the real GSM8K
     python eval_gsm8k.py --texts texts.jsonl                            and keep every text
+    python eval_gsm8k.py --llada FOLDER --data test.jsonl    a published LLaDA: docs/llada.md
 
 Every interval is a 95 % bootstrap over problems: how far other problems would move a
 number. Where all agree it knows nothing: `proportion` has another bound then, all else
@@ -13,12 +14,15 @@ Legend: Q problems, n samples of each, B = Q * n rows, L completion.
 """
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
 import time
 import urllib.request
-from dataclasses import dataclass
+import zlib
+from argparse import ArgumentTypeError
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from statistics import mode
@@ -28,12 +32,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import extract_answer, is_right, official_match, short
+from data import is_right, official_match, short
 from model import diffusion_loss, draw_masks
 from runs import (ends_quietly, lock, may_write, plain, unlock, write_csv,
                   write_whole)
-from sample import (add_decoder_flags, generate, load_from_flags, new_parser, positive,
-                    temper, text_length)
+from sample import (add_decoder_flags, generate, load_from_flags, new_parser,
+                    parse_decoder_flags, positive, temper, text_length)
 
 # Of rows: what is measured on which stage of training, by which decoder.
 KEY = ["stage", "order", "selection", "block_length", "temperature"]
@@ -265,18 +269,17 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=BUDGET,
     generator = torch.Generator().manual_seed(seed)
     start = time.time()
     done = {"texts": [], "nfe": [], "measures": [], "n_forward": 0}
-    size = batch_size(task, n_samples, budget)
-    n_batches = -(-len(problems) // size)
+    batches = batches_of(task, problems, batch_size(task, n_samples, budget))
     if loop is None:
-        batches = tqdm(range(n_batches), name, leave=False, disable=name is None)
+        numbers = tqdm(range(len(batches)), name, leave=False, disable=name is None)
     else:
-        batches = loop(n_batches, generator, done)
+        numbers = loop(len(batches), generator, done)
     text = functools.cache(task.text)       # samples of one problem repeat
-    for i in batches:
-        prompts = task.prompts([p["question"] for p in problems[i * size:(i + 1) * size]])
+    for i in numbers:
+        prompts = task.prompts([p["question"] for p in batches[i]])
         prompts = prompts.to(device).repeat_interleave(n_samples, dim=0)    # (b * n, P)
         sample = decode(model, prompts, L, decoder,
-                        lambda: torch.rand(len(prompts), L, generator=generator))
+                        draws(task, batches[i], n_samples, seed, generator))
         done["texts"] += [text(tuple(tokens)) for tokens in sample.tokens.tolist()]
         done["nfe"] += sample.nfe.tolist()
         done["measures"].append(measure(task, sample))
@@ -289,6 +292,28 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=BUDGET,
 def batch_size(task, n_samples, budget=BUDGET):
     """How many problems are sampled at a time."""
     return max(1, budget // (n_samples * task.completion_length * task.tokenizer.n_vocab))
+
+
+def batches_of(task, problems, size):
+    """Lists of at most `size` problems, in order, whose prompts have one length: where
+    they are not padded, others can't share a batch."""
+    batches = []
+    for _, same in itertools.groupby(problems, lambda p: task.length_of(p["question"])):
+        same = list(same)
+        batches += [same[i:i + size] for i in range(0, len(same), size)]
+    return batches
+
+
+def draws(task, problems, n_samples, seed, generator):
+    """generate's uniform() for a batch of problems. Where prompts are not padded each
+    problem has draws of its own, whatever else is in the batch, or in the file: so that
+    shards make what the whole would."""
+    shape = n_samples, task.completion_length
+    if task.is_padded:
+        return lambda: torch.rand(len(problems) * shape[0], shape[1], generator=generator)
+    own = [torch.Generator().manual_seed(zlib.crc32(f"{seed} {p['question']}".encode()))
+           for p in problems]
+    return lambda: torch.cat([torch.rand(shape, generator=g) for g in own])
 
 
 def judged(task, problems, n_samples, done, seconds):
@@ -317,12 +342,11 @@ def judged(task, problems, n_samples, done, seconds):
 # texts on disk, one JSON line a sample
 
 
-def text_line(problem, index, text, right, nfe):
-    """Of a text: index (of the problem), prompt, text, extracted (the number after ####,
-    by which a task of one's own need not judge), gold, right, nfe (evaluations)."""
-    found = extract_answer(text)
+def text_line(task, problem, index, text, right, nfe):
+    """Of a text: index (of the problem), prompt, text, extracted (the answer in it, by
+    which a task of one's own need not judge), gold, right, nfe (evaluations)."""
     return {"index": index, "prompt": problem["question"], "text": text,
-            "extracted": None if found is None else str(found),
+            "extracted": task.extracted(task.judged(text, problem)),
             "gold": str(problem["answer"]),
             "right": bool(right), "nfe": int(nfe)}
 
@@ -341,6 +365,7 @@ class Texts:
     problems: list
     decoder: object
     n_samples: int
+    first: int = 0          # the number of the first problem, if these are a part
     holder: int = None      # of its lock
 
     def open(self):
@@ -367,7 +392,7 @@ class Texts:
 
     def checked(self, line, number):
         """A line that stands in its place, and has all that a restart needs."""
-        index, sample = divmod(number, self.n_samples)
+        index, sample = divmod(self.first * self.n_samples + number, self.n_samples)
         if line["run"] != self.run:
             raise ValueError("other flags, or another checkpoint")
         if (line["index"], line["sample"]) != (index, sample):
@@ -381,12 +406,13 @@ class Texts:
 
     def loop(self, n_batches, generator, done):
         """evaluate's loop. Raises OSError."""
-        size = batch_size(self.task, self.n_samples) * self.n_samples
-        n_rows = len(self.problems) * self.n_samples
-        n_done = n_batches if len(self.lines) == n_rows else len(self.lines) // size
-        os.truncate(self.path, self.ends[min(n_done * size, n_rows)])
+        batches = batches_of(self.task, self.problems, batch_size(self.task, self.n_samples))
+        # Where each batch ends, in lines; those that are not all there are made anew.
+        ends = np.cumsum([0] + [len(batch) * self.n_samples for batch in batches])
+        n_done = int((ends[1:] <= len(self.lines)).sum())
+        os.truncate(self.path, self.ends[ends[n_done]])
         for i in range(n_done):
-            self.take(self.lines[i * size:(i + 1) * size], generator, done)
+            self.take(self.lines[ends[i]:ends[i + 1]], generator, done)
         for i in tqdm(range(n_done, n_batches), "decoding", leave=False, initial=n_done,
                       total=n_batches):
             yield i
@@ -400,6 +426,8 @@ class Texts:
             name: tuple(torch.tensor([line["measures"][name][side] for line in lines],
                                      dtype=torch.float64) for side in (0, 1))
             for name in lines[0]["measures"]})
+        if not self.task.is_padded:
+            return      # see draws
         # generate drew once a step, and once before in random order.
         n_draws = max(line["nfe"] for line in lines) + (self.decoder.order == "random")
         for _ in range(n_draws):
@@ -415,7 +443,8 @@ class Texts:
             for row in range(n):
                 index, sample = divmod(first + row, self.n_samples)
                 problem, text = self.problems[index], done["texts"][first + row]
-                line = text_line(problem, index, text, is_right(self.task, text, problem),
+                right = is_right(self.task, text, problem)
+                line = text_line(self.task, problem, self.first + index, text, right,
                                  done["nfe"][first + row])
                 own = {name: values[row] for name, values in sides.items()}
                 file.write(json_line({"run": self.run, **line, "sample": sample,
@@ -576,6 +605,12 @@ def derived_rows(stage, decoder, task, problems, evaluation, seed, ks, kind=""):
              **proportion(pass_at_k(derived, k)).rounded()} for k in ks]
 
 
+def pass_lines(decoder, rows):
+    """Two lines of a table: a decoder's pass@k, of rows with rising k, and the intervals."""
+    return [[decoder, *(f"{row['value']:.3f}" for row in rows)],
+            ["   95 % interval", *(Interval.of(row).bounds(".2f", "-") for row in rows)]]
+
+
 def print_table(header, rows):
     """The first column flush left; a row may stop early."""
     rows = [[str(cell) for cell in row] for row in [header, *rows]]
@@ -620,11 +655,25 @@ def parse_flags(argv):
     add("--download", action="store_true", help="fetch GSM8K's test file, use it")
     add("--limit", type=positive(int), default=400, help="how many problems")
     add("--k", default="1", help="pass@k for these k, as in 1,2,4")
+    add("--trap", action="store_true", help="not one decoder but four, and how far left to "
+        "right is ahead: left_to_right, confidence, top_probability, threshold=0.9")
     add("--csv", help="write the rows to this file")
     add("--texts", help="write every text to this file, as JSON lines, after each batch; "
         "what is there of the same evaluation is not sampled again")
+    add("--shard", type=shard, metavar="I/N", help="only the I-th of N parts of the problems, "
+        "with --llada; cat the parts' --texts in order, and they are the whole's")
+    add("--with-prompt", action="store_true", help="look for the answer in prompt and "
+        "completion, with --llada: as JustGRPO's code did until July 2026")
     add_decoder_flags(parser)
-    return parser, parser.parse_args(argv)
+    return parser, parse_decoder_flags(parser, argv, limit=1319)
+
+
+def shard(text):
+    """A flag's type: 2/8 -> (2, 8)."""
+    found = re.fullmatch("([0-9]{1,6})/([0-9]{1,6})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ArgumentTypeError(f"{text} is none of 1/N, 2/N, ... N/N")
+    return int(found[1]), int(found[2])
 
 
 def parse_ks(text, n_samples):
@@ -634,66 +683,120 @@ def parse_ks(text, n_samples):
     return list(dict.fromkeys(ks))      # each once
 
 
-def texts_of(args, task, problems, decoder):
-    """The file of --texts, for the same work only."""
-    work = [args.samples, args.seed, vars(decoder), problems, task.describe()]
-    work = json.dumps(work, default=str).encode() + Path(args.checkpoint).read_bytes()
-    run = hashlib.sha256(work).hexdigest()[:12]
-    return Texts(args.texts, run, task, problems, decoder, args.samples)
+def decoders_of(args, decoder):
+    """What is measured, {name: Decoder}: the one of the flags, or those of --trap, in the
+    same blocks and at the same temperature."""
+    if not args.trap:
+        return {"": decoder}
+    others = {"left_to_right": ("left_to_right", "k", 1.0),
+              "confidence": ("confidence", "k", 1.0),
+              "top_probability": ("top_probability", "k", 1.0),
+              "threshold": ("top_probability", "threshold", 0.9)}
+    return {name: replace(decoder, order=order, select=select, value=value)
+            for name, (order, select, value) in others.items()}
 
 
-def show_answers(problems, found):
+def pick_problems(args, task):
+    """All problems that are evaluated; and of a shard the numbers of the first, and after
+    the last. Prompts that are not padded are put in order of length: see batches_of."""
+    problems = task.held_out("test", args.limit)
+    if not task.is_padded:
+        problems.sort(key=lambda problem: task.length_of(problem["question"]))
+    number, n = args.shard or (1, 1)
+    first, end = len(problems) * (number - 1) // n, len(problems) * number // n
+    if first == end:
+        raise ValueError(f"--shard {number}/{n}: of {len(problems)} problems none is left")
+    return problems, first, end
+
+
+def texts_of(args, task, problems, part, decoders):
+    """The files of --texts, {name: Texts}, each for the same work only: of one decoder
+    that file, of several one each, with their names in it. part: first and end."""
+    work = [args.samples, args.seed, problems, task.describe()]
+    if args.llada:
+        import llada        # as in sample.open_llada
+        model = f"{args.dtype} {llada.digest(args.llada)}".encode()
+    else:
+        model = Path(args.checkpoint).read_bytes()
+    whole, (first, end) = Path(args.texts), part
+    found = {}
+    for name, decoder in decoders.items():
+        own = json.dumps([*work, vars(decoder)], default=str).encode()
+        run = hashlib.sha256(own + model).hexdigest()[:12]
+        path = whole.with_stem(f"{whole.stem}-{name}") if name else whole
+        found[name] = Texts(str(path), run, task, problems[first:end], decoder, args.samples,
+                            first)
+    return found
+
+
+def show_answers(task, problems, found):
     """Where another reading of the answers gives another accuracy, and texts without."""
     pairs = [(text, problem) for texts, problem in zip(found.texts, problems)
              for text in texts]
-    n_none = sum(extract_answer(text) is None for text, _ in pairs)
+    n_none = sum(task.extracted(task.judged(*pair)) is None for pair in pairs)
     print(f"{n_none} of {len(pairs)} texts ({n_none / len(pairs):.1%}) have no answer that is "
           "a plain number")
     ours = found.correct.mean()
     official = np.mean([official_match(text, p["solution"]) for text, p in pairs])
     if official != ours:
-        print(f"accuracy by GSM8K's own expression {official:.3f}, by ours {ours:.3f}: "
-              "data.py lists the differences")
+        print(f"accuracy by GSM8K's own expression {official:.3f}, by {task.rule} {ours:.3f}: "
+              f"{task.rule_at} lists the differences")
 
 
 @ends_quietly
 def main(argv=None):
     parser, args = parse_flags(argv)
+    texts = {}
     try:
         if args.download:
             args.data = args.data or "gsm8k_test.jsonl"
             download(args.data)
         ks = parse_ks(args.k, args.samples)
-        model, task, info, decoder = load_from_flags(args)
-        problems = task.held_out("test", args.limit)
-        if args.csv and args.texts and Path(args.csv).resolve() == Path(args.texts).resolve():
-            raise ValueError("--csv and --texts are one file: name two")
-        if args.csv:        # what is there stays until the end
-            may_write(args.csv, RESULT_COLUMNS)
-        texts = None
+        if not args.llada and (args.shard or args.with_prompt):
+            raise ValueError("--shard and --with-prompt go with --llada")
+        settings = {"with_prompt": args.with_prompt} if args.llada else {}
+        model, task, info, decoder = load_from_flags(args, **settings)
+        decoders = decoders_of(args, decoder)
+        whole, *part = pick_problems(args, task)
+        problems = whole[slice(*part)]
         if args.texts:
-            texts = texts_of(args, task, problems, decoder)
-            texts.open()
+            texts = texts_of(args, task, whole, part, decoders)
+        if args.csv:        # what is there stays until the end
+            if Path(args.csv).resolve() in [Path(t.path).resolve() for t in texts.values()]:
+                raise ValueError("--csv and --texts are one file: name two")
+            may_write(args.csv, RESULT_COLUMNS)
+        for file in texts.values():
+            file.open()
     except (OSError, ValueError) as error:
         parser.error(plain(str(error)))
     for line in task.left_out("test", "test rows"):
         print(line)
+    found = {}
     try:
-        found = evaluate(model, task, problems, decoder, args.samples, args.seed,
-                         name="decoding", loop=texts.loop if texts else None)
+        for name, decoder in decoders.items():
+            loop = texts[name].loop if texts else None
+            found[name] = evaluate(model, task, problems, decoder, args.samples, args.seed,
+                                   name=f"decoding {name}".strip(), loop=loop)
     except KeyboardInterrupt:
         advice = f"; the same command goes on from {args.texts}" if args.texts else ""
         parser.exit(128 + 2, f"\nstopped{advice}\n")
     finally:
-        if texts:
-            unlock(texts.holder)
-    show(args, info.get("stage", ""), task, problems, decoder, found, ks)
+        for file in texts.values():
+            unlock(file.holder)
+    stage, rows = info.get("stage", ""), []
+    for name, decoder in decoders.items():
+        rows += result_rows(stage, decoder, found[name], args.seed, ks)
+        show(args, stage, task, problems, decoder, found[name], ks)
+    if args.trap:
+        show_trap(decoders, found, rows, ks)
+    if args.csv:
+        write_csv(args.csv, RESULT_COLUMNS, rows)
 
 
 def show(args, stage, task, problems, decoder, found, ks):
-    """Print a table, and write --csv."""
-    results = result_rows(stage, decoder, found, args.seed, ks)
-    rows = [(f"pass@{row['k']}", row) for row in results]
+    """Print a decoder's table."""
+    rows = [(f"pass@{row['k']}", row)
+            for row in result_rows(stage, decoder, found, args.seed, ks)]
     measures = measure_rows(stage, decoder, found, args.seed)
     if task.n_lines:
         measures += derived_rows(stage, decoder, task, problems, found, args.seed, ks)
@@ -703,9 +806,21 @@ def show(args, stage, task, problems, decoder, found, ks):
     print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
           f"{found.nfe:.1f} forward evaluations a row, {found.n_forward} run here, "
           f"{found.seconds:.1f} s")
-    show_answers(problems, found)
-    if args.csv:
-        write_csv(args.csv, RESULT_COLUMNS, results)
+    show_answers(task, problems, found)
+
+
+def show_trap(decoders, found, rows, ks):
+    """pass@k of all decoders in one table, and how far left to right is ahead."""
+    table = []
+    for decoder in decoders.values():
+        mine = [row for row in rows if row.items() >= columns_of(decoder).items()]
+        table += pass_lines(decoder, mine)
+    print_table(["pass@k, k =", *ks], table)
+    print("  lead of left to right, over")
+    first, *others = decoders
+    for name in others:
+        ahead = leads(found[first].correct, found[name].correct, ks)
+        print(f"    {str(decoders[name]):45} {crossing(ahead)}")
 
 
 if __name__ == "__main__":

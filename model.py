@@ -28,7 +28,7 @@ ALONE = threading.Lock()
 
 @dataclass
 class ModelConfig:
-    vocab_size: int
+    vocab_size: int         # rows of embedding and head
     mask_id: int            # never predicted: its logit is -inf
     eos_id: int             # ends a completion and fills the rest of it
     max_length: int = 64    # longest canvas, P + L
@@ -38,6 +38,7 @@ class ModelConfig:
     n_hidden: int = 384     # width of the MLP; LLaDA uses 3 * n_embd as well
     rope_theta: float = 100.0   # wavelengths of 6 to 500 tokens: the canvas is short
     norm_eps: float = 1e-5
+    n_padding: int = 0      # of these rows, the last that stand for no token
 
 
 class Block(nn.Module):
@@ -96,9 +97,10 @@ class Block(nn.Module):
 
 
 def rotate(x, cos, sin):
-    """Rotary position embedding (RoPE), half-split: pairs are (i, i + half)."""
+    """Rotary position embedding (RoPE), half-split: pairs are (i, i + half). In float32,
+    as cos and sin are, whatever x is."""
     a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).type_as(x)
 
 
 class MaskedDiffusionLM(nn.Module):
@@ -110,8 +112,11 @@ class MaskedDiffusionLM(nn.Module):
         self.ln_f = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.ff_out = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         half = config.n_embd // config.n_head // 2
-        frequency = config.rope_theta ** (-torch.arange(half) / half)   # (half,)
-        angle = torch.arange(config.max_length)[:, None] * frequency  # (max_length, half)
+        # These are no weights: real numbers also where the weights are still to come, on
+        # the meta device (see from_weights).
+        frequency = config.rope_theta ** (-torch.arange(half, device="cpu") / half)
+        position = torch.arange(config.max_length, device="cpu")
+        angle = position[:, None] * frequency                       # (max_length, half)
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
         nn.init.normal_(self.wte.weight, std=config.n_embd ** -0.5)
@@ -136,6 +141,8 @@ class MaskedDiffusionLM(nn.Module):
         logits = self.ff_out(self.ln_f(x)).float()                 # (B, S, V) or (n, V)
         # The one place where MASK is forbidden: no decoder draws it, no loss rewards it.
         logits[..., self.config.mask_id] = -torch.inf
+        if self.config.n_padding:
+            logits[..., -self.config.n_padding:] = -torch.inf
         return logits
 
 
@@ -163,21 +170,25 @@ def diffusion_loss(model, prompt, completion, t, is_masked):
 
 
 def from_weights(config, weights):
-    """A model of these saved weights (name -> tensor), in eval mode.
+    """A model of these saved weights (name -> tensor), in eval mode: they are taken as
+    they are, of whatever dtype, not copied.
 
     Raises ValueError unless names and shapes are exactly those of a network of this
-    config, before any memory is taken for it.
+    config.
     """
     if not (0 < config.n_layer <= len(weights) and 0 < config.max_length <= 2**14):
         raise ValueError("layers are missing, or the canvas is beyond all bounds")
     if not 0 < config.norm_eps < 1 or config.n_head < 1 or config.n_embd % config.n_head:
         raise ValueError("a config that no network has")
+    n_tokens = config.vocab_size - config.n_padding
+    if config.n_padding < 0 or not 0 <= max(config.mask_id, config.eos_id) < n_tokens:
+        raise ValueError("MASK or end-of-text are no tokens")
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     if shapes != dict(weight_shapes(config)):
         raise ValueError("weights are missing, or not of this size")
-    with ALONE:     # draws weights, which are then replaced
+    with torch.device("meta"):      # shapes alone: no memory, nothing is drawn
         model = MaskedDiffusionLM(config).eval()
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=True)
     return model
 
 

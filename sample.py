@@ -15,7 +15,7 @@ written
 
 Legend: B rows, A of them alive, P prompt, L completion, V vocabulary, U distinct
 canvases, n positions of these that are looked at, M candidates of the rows that are
-alive.
+alive (some are the same position of the same canvas).
 """
 import sys
 from argparse import (SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser,
@@ -200,23 +200,19 @@ def generate(model, prompts, length, decoder, uniform=None):
     step = 0
     while len(alive):
         u = uniform().to(device)[alive]                                         # (A, L)
-        seen = look(model, prompts[alive], out.tokens[alive], block)
-        row, position, which = seen.row, seen.position, seen.which                # (M,)
-        token = draw(seen.logp, decoder.temperature, which, u[row, position])     # (M,)
+        seen = look(model, prompts[alive], out.tokens[alive], block, decoder.temperature, u)
         score = ORDERS[decoder.order][1](Candidates(
-            drawn=seen.p[which, token], top=seen.top[which], second=seen.second[which],
-            entropy=seen.entropy[which], position=position,
-            permuted=permuted[alive[row], position], step=step))                  # (M,)
-        chosen = select(decoder, seen.candidate, score, seen.top[which],
-                        seen.entropy[which])                                      # (M,)
-        at = alive[row[chosen]], position[chosen]
-        which, token = which[chosen], token[chosen]
-        out.tokens[at] = token
+            drawn=seen.logp.exp(), top=seen.top, second=seen.second, entropy=seen.entropy,
+            position=seen.position, permuted=permuted[alive[seen.row], seen.position],
+            step=step))                                                           # (M,)
+        chosen = select(decoder, seen.candidate, score, seen.top, seen.entropy)   # (M,)
+        at = alive[seen.row[chosen]], seen.position[chosen]
+        out.tokens[at] = seen.token[chosen]
         out.rank[at] = step
-        out.logp[at] = seen.logp[which, token]
-        out.entropy[at] = seen.entropy[which]
-        out.top[at] = seen.top[which]
-        out.is_top[at] = token == seen.best[which]
+        out.logp[at] = seen.logp[chosen]
+        out.entropy[at] = seen.entropy[chosen]
+        out.top[at] = seen.top[chosen]
+        out.is_top[at] = seen.is_top[chosen]
         out.nfe[alive] += 1
         out.n_forward += seen.n_forward
         alive = alive[~is_finished(out.tokens[alive], config)]
@@ -227,40 +223,59 @@ def generate(model, prompts, length, decoder, uniform=None):
 
 @dataclass
 class Seen:
-    """What the model says at one step: of n masks, in U distinct canvases. Of the M
-    candidates of all rows, some are the same mask of the same canvas."""
-    p: torch.Tensor             # (n, V)
-    logp: torch.Tensor          # (n, V)
-    top: torch.Tensor           # (n,) the highest probability
-    second: torch.Tensor        # (n,) and the second
-    best: torch.Tensor          # (n,) the token that has the highest
-    entropy: torch.Tensor       # (n,) nats
+    """What the model says at one step of the M candidates of A rows, which stand row by
+    row; and what is drawn there."""
     candidate: torch.Tensor     # (A, L) bool: could be committed now
-    row: torch.Tensor           # (M,) of the A; the candidates stand row by row
+    row: torch.Tensor           # (M,) of the A
     position: torch.Tensor      # (M,) 0 ... L-1
-    which: torch.Tensor         # (M,) which of the n it is
-    n_forward: int              # U
+    token: torch.Tensor         # (M,) drawn
+    logp: torch.Tensor          # (M,) its log-probability, untempered
+    top: torch.Tensor           # (M,) the highest probability there
+    second: torch.Tensor        # (M,) and the second
+    is_top: torch.Tensor        # (M,) whether the token is the one that has the highest
+    entropy: torch.Tensor       # (M,) nats
+    n_forward: int              # evaluations that were run, U
 
 
-def look(model, prompts, tokens, block):
-    """Run the model on A rows, prompts (A, P) and tokens (A, L) -> Seen. Rows whose
-    canvases are equal share one evaluation. block (L,): of each position."""
+def look(model, prompts, tokens, block, temperature, u):
+    """Run the model on A rows, prompts (A, P) and tokens (A, L), and draw at each
+    candidate -> Seen. Rows whose canvases are equal share one evaluation.
+
+    block (L,): of each position; u (A, L): random numbers in [0, 1).
+    """
     L = tokens.shape[1]
     canvas, state = distinct(torch.cat([prompts, tokens], dim=1))   # (U, P+L), (A,)
     # Only the masks in the block of the leftmost one can be committed, or are looked at.
     masked = canvas[:, -L:] == model.config.mask_id                             # (U, L)
     current = block[masked.int().argmax(1)]                                       # (U,)
     looked_at = masked & (block == current[:, None])                            # (U, L)
-    logp = forward(model, canvas, F.pad(looked_at, (prompts.shape[1], 0)))        # (n, V)
-    p = logp.exp()
-    top, second = p.topk(2).values.unbind(-1)                                     # (n,)
-    entropy = torch.special.entr(p).sum(-1)                                       # (n,)
     # Back from the U canvases to the rows that share them.
     candidate = looked_at[state]                                                # (A, L)
     row, position = candidate.nonzero(as_tuple=True)                              # (M,)
-    which = numbered(looked_at)[state[row], position]                             # (M,)
-    return Seen(p, logp, top, second, p.argmax(-1), entropy, candidate, row, position,
-                which, len(canvas))
+    which = numbered(looked_at)[state[row], position]   # of all n that are looked at (M,)
+    wanted = F.pad(looked_at, (prompts.shape[1], 0))                          # (U, P+L)
+    # Some canvases at a time: a table of all n places is large where V is.
+    places, found, start = [], [], 0
+    for piece in chunks(model, canvas, wanted):
+        logp = model(*piece).log_softmax(-1)                                      # (n, V)
+        mine = (start <= which) & (which < start + len(logp))                     # (M,)
+        found.append(ask(logp, temperature, which[mine] - start, u[row, position][mine]))
+        places.append(mine.nonzero()[:, 0])
+        start += len(logp)
+    order = torch.cat(places).argsort()
+    return Seen(candidate, row, position, *(torch.cat(part)[order] for part in zip(*found)),
+                len(canvas))
+
+
+def ask(logp, temperature, which, u):
+    """Draw at M candidates; which (M,): where each stands among n places, logp (n, V).
+    Returns token, logp, top, second, is_top and entropy, as Seen has them, (M,) each."""
+    token = draw(logp, temperature, which, u)
+    p = logp.exp()
+    top, second = p.topk(2).values.unbind(-1)                                     # (n,)
+    entropy = torch.special.entr(p).sum(-1)                                       # (n,)
+    return (token, logp[which, token], top[which], second[which],
+            token == p.argmax(-1)[which], entropy[which])
 
 
 def block_size(decoder, length):
@@ -268,12 +283,6 @@ def block_size(decoder, length):
     if decoder.order == "left_to_right" and decoder.selection == "k=1":
         return 1        # then only the leftmost mask matters
     return decoder.block_length or length
-
-
-def forward(model, canvas, wanted):
-    """Log-probabilities (n, V) at the wanted positions of U canvases (U, P+L)."""
-    logits = [model(*piece) for piece in chunks(model, canvas, wanted)]
-    return torch.cat(logits).log_softmax(-1)
 
 
 def temper(logits, temperature):
@@ -440,8 +449,12 @@ def folder(text):
 
 
 def add_decoder_flags(parser):
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--checkpoint", default="out/justgrpo.pt", help="made by train.py")
+    one.add_argument("--llada", metavar="FOLDER", help="a published LLaDA in its place; the "
+                     "defaults are then its protocol: --order confidence --block-length 32")
+    add_llada_flags(parser)
     add = parser.add_argument
-    add("--checkpoint", default="out/justgrpo.pt", help="made by train.py")
     add("--data", help="a GSM8K file to take test problems from, instead of the task's own")
     add("--order", default="left_to_right", help="which position first: " + "; ".join(
         f"{name}: {text}" for name, (text, _) in ORDERS.items()))
@@ -454,10 +467,46 @@ def add_decoder_flags(parser):
     add("--samples", type=positive(int), default=1, help="completions a problem")
 
 
-def load_from_flags(args):
-    """Model, task, info and Decoder of these flags. Raises OSError, or ValueError."""
-    model, description, info = load_checkpoint(args.checkpoint, pick_device(args.device))
-    task = load_task(description, model.config, args.data)
+def add_llada_flags(parser):
+    add = parser.add_argument
+    add("--length", type=positive(int), default=256,
+        help="tokens of a completion, with --llada")
+    add("--dtype", choices=["float32", "bfloat16"],
+        help="of the weights, with --llada; without it, as they are in the file")
+
+
+def parse_decoder_flags(parser, argv, **others):
+    """The flags; with --llada, of which others are the defaults, too."""
+    first, _ = parser.parse_known_args(argv)    # twice: first for whose defaults are wanted
+    if first.llada:
+        parser.set_defaults(order="confidence", block_length=32, **others)
+    return parser.parse_args(argv)
+
+
+def open_llada(folder, length, device, dtype=None, **settings):
+    """Model and task of a folder of LLaDA's layout. Raises OSError, or ValueError."""
+    try:
+        import llada        # only here, for it needs packages that nothing else needs
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--llada needs the package {error.name}: pip install -r "
+                         "requirements-llada.txt") from None
+    config = llada.read_config(folder)
+    task = llada.Chat(folder, config, length, **settings)
+    return llada.load_llada(folder, device, dtype and getattr(torch, dtype)), task
+
+
+def load_from_flags(args, **settings):
+    """Model, task, info and Decoder of these flags; settings: of llada.Chat. Raises
+    OSError, or ValueError."""
+    device = pick_device(args.device)
+    if args.llada:
+        model, task = open_llada(args.llada, args.length, device, args.dtype, **settings)
+        info = {"stage": "llada"}
+        if args.data:
+            task.use_rows({"test": read_jsonl(args.data)})
+    else:
+        model, description, info = load_checkpoint(args.checkpoint, device)
+        task = load_task(description, model.config, args.data)
     name, _, value = args.select.partition("=")
     value = float(value) if value else None     # ValueError names what is no number
     if (args.block_length or 0) > task.completion_length:
@@ -554,7 +603,7 @@ def main(argv=None):
     add("--prompt", help="a question of your own, in the task's words")
     add("--watch", action="store_true", help="show the canvas after every step")
     add_decoder_flags(parser)
-    args = parser.parse_args(argv)
+    args = parse_decoder_flags(parser, argv)
     try:
         model, task, _, decoder = load_from_flags(args)
         problem, prompts = pick_problem(args, task, model)

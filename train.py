@@ -26,10 +26,10 @@ import torch
 from tqdm import tqdm
 
 from data import GSM8K, SPLITS, TASKS, Worksheet, short, try_task
-from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, Interval, bootstrap, closed_form,
+from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, closed_form,
                         columns_of, crossing, derived_rows, evaluate, first_line,
                         interval_of, json_line, leads, matching, measure_rows, number,
-                        print_table, probe, result_rows, row_key, text_line)
+                        pass_lines, print_table, probe, result_rows, row_key, text_line)
 from grpo import Arm, Recipe, grpo
 from model import ALONE, MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks
 from runs import Run, ends_quietly, plain, read_csv
@@ -333,9 +333,7 @@ def show_right(args, stage, found, ks):
     names = [name for name in legend if name in found["left_to_right"].measures]
     for name, evaluation in found.items():
         rows = result_rows(stage, TRAP[name], evaluation, args.seed, ks)
-        right.append([TRAP[name], *(f"{row['value']:.3f}" for row in rows)])
-        right.append(["   95 % interval",
-                      *(Interval.of(row).bounds(".2f", "-") for row in rows)])
+        right += pass_lines(TRAP[name], rows)
         others.append([TRAP[name], *(f"{interval_of(m, *evaluation.measures[m]).value:.2f}"
                                      for m in names)])
     print_table(["right@k at T=0.6, k =", *ks], right)
@@ -486,7 +484,7 @@ def keep_texts(args, run, task, arm, found):
     for stage, by_name in found.items():
         for name, evaluation in by_name.items():
             for index, problem in enumerate(problems):
-                line = text_line(problem, index, evaluation.texts[index][0],
+                line = text_line(task, problem, index, evaluation.texts[index][0],
                                  evaluation.correct[index, 0], evaluation.nfe_of[index, 0])
                 lines.append(json_line(
                     {"stage": stage, "decoder": str(GREEDY[name]), **line}))

@@ -368,7 +368,7 @@ def test_evaluation_says_both_accuracies_where_they_differ_and_what_has_no_answe
     problems = [{"question": str(n), "solution": " #### 5", "answer": "5"} for n in range(4)]
     right = [[TOY.is_right(text, "5")] for text in texts]
     found = SimpleNamespace(texts=[[text] for text in texts], correct=np.array(right, float))
-    eval_gsm8k.show_answers(problems, found)
+    eval_gsm8k.show_answers(Worksheet(), problems, found)
     out = capsys.readouterr().out
     assert share in out and ("official" in out or "own expression" in out) == (both is not None)
     assert both is None or both in out

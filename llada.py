@@ -1,0 +1,571 @@
+"""LLaDA itself: published weights in and out, its tokenizer and chat, how it is judged.
+
+    python sample.py --llada FOLDER --prompt "How many legs have three cats?"
+    python eval_gsm8k.py --llada FOLDER --data test.jsonl       JustGRPO's own evaluation
+    python train.py --stage grpo --llada FOLDER ...     JustGRPO on it, if it is small
+    python experiments/llada_folder.py FOLDER --checkpoint out/justgrpo.pt   ours, as theirs
+
+The network in model.py is LLaDA's, and so are the names: theirs is ours with
+"model.transformer." before it. FOLDER has config.json, the weights as safetensors, in
+one file or in shards with an index, and tokenizer.json with tokenizer_config.json. All
+else about the published models, and what other engines want: docs/llada.md.
+
+Needs more packages: pip install -r requirements-llada.txt
+"""
+import contextlib
+import hashlib
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import torch
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from data import Task, short
+from model import ModelConfig, from_weights, weight_shapes
+from runs import write_whole
+
+PREFIX = "model.transformer."
+SHARD = 3 * 10**9       # bytes of a file of weights, at most
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+# ----------------------------------------------------------------------------------------
+# config.json
+
+# Of LLaDA-8B-Instruct: all its keys, in its order.
+PUBLISHED = {
+    "activation_type": "silu", "alibi": False, "alibi_bias_max": 8.0,
+    "architectures": ["LLaDAModelLM"], "attention_dropout": 0.0,
+    "attention_layer_norm": False, "attention_layer_norm_with_affine": True,
+    "auto_map": {"AutoConfig": "configuration_llada.LLaDAConfig",
+                 "AutoModelForCausalLM": "modeling_llada.LLaDAModelLM",
+                 "AutoModel": "modeling_llada.LLaDAModelLM"},
+    "bias_for_layer_norm": False, "block_group_size": 1, "block_type": "llama",
+    "d_model": 4096, "embedding_dropout": 0.0, "embedding_size": 126464,
+    "eos_token_id": 126081, "flash_attention": False, "include_bias": False,
+    "include_qkv_bias": False, "init_cutoff_factor": None, "init_device": "meta",
+    "init_fn": "mitchell", "init_std": 0.02, "input_emb_norm": False,
+    "layer_norm_type": "rms", "layer_norm_with_affine": True, "mask_token_id": 126336,
+    "max_sequence_length": 4096, "mlp_hidden_size": 12288, "mlp_ratio": 4,
+    "model_type": "llada", "multi_query_attention": None, "n_heads": 32,
+    "n_kv_heads": 32, "n_layers": 32, "pad_token_id": 126081, "precision": "amp_bf16",
+    "residual_dropout": 0.0, "rms_norm_eps": 1e-5, "rope": True,
+    "rope_full_precision": True, "rope_theta": 500000.0, "scale_logits": False,
+    "transformers_version": "4.46.3", "use_cache": False, "vocab_size": 126464,
+    "weight_tying": False,
+}
+# Ours: theirs. (vocab_size is another matter: see read_config.)
+SIZES = {"mask_id": "mask_token_id", "eos_id": "eos_token_id",
+         "max_length": "max_sequence_length", "n_layer": "n_layers", "n_head": "n_heads",
+         "n_embd": "d_model", "n_hidden": "mlp_hidden_size"}
+NUMBERS = {"rope_theta": "rope_theta", "norm_eps": "rms_norm_eps"}
+# Keys that change no logit, whatever their value: of training, of how it is computed, of
+# who wrote the file; the last two lines are of forks, and of the library that saves it.
+HARMLESS = {
+    "alibi_bias_max", "attention_dropout", "embedding_dropout", "residual_dropout",
+    "attention_layer_norm_with_affine", "auto_map", "flash_attention", "init_cutoff_factor",
+    "init_device", "init_fn", "init_std", "mlp_ratio", "pad_token_id", "precision",
+    "transformers_version", "use_cache",
+    "_name_or_path", "torch_dtype", "dtype", "bos_token_id", "tie_word_embeddings",
+    "flash_attn_varlen", "_attn_implementation_autoset", "return_dict", "tokenizer_class",
+}
+# What is said where a key has another value than the published one.
+OTHERWISE = {
+    "activation_type": "another activation", "layer_norm_type": "another norm",
+    "rope": "no rotary embedding", "alibi": "ALiBi", "weight_tying": "a tied head",
+    "include_bias": "biases", "include_qkv_bias": "biases",
+    "bias_for_layer_norm": "biases in the norms", "n_kv_heads": "grouped keys and values",
+    "multi_query_attention": "grouped keys and values",
+    "block_type": "another block", "attention_layer_norm": "norms of queries and keys",
+}
+MIXTURE = "its layers are mixtures of experts, with q_norm and k_norm"
+SECOND = ("LLaDA 2: experts, a fused query_key_value, rotary on a part of each head, "
+          "attention that is causal from block to block")
+SHIFTED = "Dream: its logits are shifted by one, those at position i are of position i + 1"
+# By an architecture or a model_type. (LLaDA-MoE says "llada", too.)
+OTHERS = {"LLaDAMoEModelLM": MIXTURE, "LLaDAMoEModel": MIXTURE, "lladamoe": MIXTURE,
+          "LLaDA2MoeModelLM": SECOND, "llada2_moe": SECOND, "llada2_moe_veomni": SECOND,
+          "DreamModel": SHIFTED, "DreamForCausalLM": SHIFTED, "Dream": SHIFTED}
+
+
+def read_json(path):
+    """The dict in a file. Raises ValueError, in one line."""
+    if not path.is_file():
+        raise ValueError(f"{path} is not there: a folder of LLaDA's layout has it")
+    if path.stat().st_size > 2**26:
+        raise ValueError(f"{path} has more than 64 MB")
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is no dict")
+    return found
+
+
+def read_config(folder):
+    """config.json -> ModelConfig. Raises ValueError, which names the key, for what
+    model.py is not."""
+    path = Path(folder) / "config.json"
+    config = read_json(path)
+    refuse_others(config, path)
+    fixed = PUBLISHED.keys() - HARMLESS - set(SIZES.values()) - set(NUMBERS.values())
+    fixed -= {"architectures", "model_type", "vocab_size", "embedding_size"}
+    unknown = sorted(config.keys() - PUBLISHED.keys() - HARMLESS)
+    if unknown:
+        raise ValueError(f"{path}: unknown {', '.join(map(short, unknown[:5]))}: is it LLaDA?"
+                         " If a key changes nothing, take it out")
+    for key in sorted(fixed):
+        wanted = [PUBLISHED[key]]
+        if key == "n_kv_heads":
+            wanted = [config.get("n_heads"), None]
+        elif key not in config:     # where a value is not given, theirs is no LLaDA
+            raise ValueError(f"{path}: {key} is missing")
+        elif not PUBLISHED[key]:
+            wanted = [False, None]
+        value = config.get(key)
+        if not any(value is known or value == known for known in wanted):
+            raise ValueError(f"{path}: {key} is {short(value)}, where LLaDA has {wanted[0]!r}:"
+                             f" {OTHERWISE.get(key, 'another network')}, which model.py has "
+                             "not")
+    sizes = {ours: whole(config, theirs, path) for ours, theirs in SIZES.items()}
+    numbers = {ours: positive(config, theirs, path) for ours, theirs in NUMBERS.items()}
+    n_tokens = whole(config, "vocab_size", path)
+    # Rows beyond the vocabulary make the matrix a rounder size; none is a token.
+    rows = n_tokens
+    if config.get("embedding_size") is not None:
+        rows = whole(config, "embedding_size", path)
+    if rows < n_tokens:
+        raise ValueError(f"{path}: embedding_size is {rows}, vocab_size {n_tokens}")
+    if sizes["n_embd"] % (2 * sizes["n_head"]):
+        raise ValueError(f"{path}: d_model is {sizes['n_embd']}, no multiple of twice "
+                         f"n_heads, {sizes['n_head']}")
+    return ModelConfig(rows, n_padding=rows - n_tokens, **sizes, **numbers)
+
+
+def refuse_others(config, path):
+    """Raises ValueError for another family than the dense LLaDA."""
+    names = config.get("architectures")
+    names = [*(names if isinstance(names, list) else [names]), config.get("model_type")]
+    for name in names:
+        if isinstance(name, str) and name in OTHERS:
+            raise ValueError(f"{path} is of {name}, which is not the dense LLaDA: "
+                             f"{OTHERS[name]}")
+    if "num_experts" in config:
+        raise ValueError(f"{path} has num_experts: {MIXTURE}")
+    known = ["LLaDAModelLM"], None
+    if config.get("model_type") != "llada" or config.get("architectures") not in known:
+        raise ValueError(f"{path} is of model_type {short(config.get('model_type'))}, "
+                         f"architectures {short(config.get('architectures'))}: not LLaDA")
+
+
+def whole(config, key, path):
+    value = config.get(key)
+    least = 0 if key.endswith("_token_id") else 1
+    if type(value) is not int or not least <= value <= 2**24:
+        raise ValueError(f"{path}: {key} is {short(value)}, where a whole number is needed")
+    return value
+
+
+def positive(config, key, path):
+    value = config.get(key)
+    if type(value) not in (int, float) or not 0 < value < 1e12:
+        raise ValueError(f"{path}: {key} is {short(value)}, where a number above 0 is needed")
+    return float(value)
+
+# ----------------------------------------------------------------------------------------
+# weights in
+
+
+def load_llada(folder, device="cpu", dtype=None):
+    """The model in a folder of LLaDA's layout, in eval mode.
+
+    dtype: None is that of the file. One tensor at a time is read, checked, converted and
+    put onto the device; on a CPU, without conversion, it stays where it is, in the mapped
+    file. Raises OSError, or ValueError in one line, which names what is wrong.
+    """
+    folder, config = Path(folder), read_config(folder)
+    places = find_tensors(folder)
+    if config.n_layer > len(places):
+        raise ValueError(f"{folder}: n_layers is {config.n_layer}, and there are just "
+                         f"{len(places)} tensors")
+    shapes = {PREFIX + name: shape for name, shape in weight_shapes(config)}
+    check_names(folder, places, shapes)
+    weights = {}
+    for shard in sorted(set(places.values())):
+        with opened(shard) as file:
+            names = [name for name in shapes if places[name] == shard]
+            for name in names:
+                check_header(shard, name, file.get_slice(name), shapes[name])
+            for name in names:
+                weight = file.get_tensor(name)
+                low, high = weight.aminmax()        # nan, if one is
+                if not (high - low).isfinite():
+                    raise ValueError(f"{shard}: {name} has what is no number")
+                dtype = dtype or weight.dtype
+                weights[name.removeprefix(PREFIX)] = weight.to(device, dtype)
+    return from_weights(config, weights).to(device)     # (cos and sin; all else is there)
+
+
+def find_tensors(folder):
+    """Where each tensor is: {name: path of its file}. Raises ValueError."""
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if not index.exists():
+        if not single.is_file():
+            raise ValueError(f"{folder} has neither {single.name} nor {index.name}"
+                             + hint(folder))
+        return {name: single for name in names_in(single)}
+    if single.exists():
+        raise ValueError(f"{folder} has both {single.name} and {index.name}: which?")
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not all(
+            isinstance(file, str) and file == Path(file).name for file in listed.values()):
+        raise ValueError(f"{index} has no weight_map, of names of files beside it")
+    places = {}
+    for file in sorted(set(listed.values())):
+        shard = folder / file
+        if not shard.is_file():
+            raise ValueError(f"{index} lists {file}, which is not there")
+        for name in names_in(shard):
+            if listed.get(name) != file:
+                raise ValueError(f"{shard} has {short(name)}, which is not there by "
+                                 f"{index.name}")
+            places[name] = shard
+    absent = sorted(listed.keys() - places.keys())
+    if absent:
+        raise ValueError(f"{folder / listed[absent[0]]} has no {short(absent[0])}, which "
+                         f"{index.name} lists")
+    return places
+
+
+def hint(folder):
+    """What else may be there in place of weights."""
+    if (folder / "adapter_config.json").exists():
+        return ": it is a LoRA adapter, merge it into its model first"
+    if any(folder.glob("pytorch_model*.bin")):
+        return ": pickles (.bin) are not read, save it as safetensors"
+    return ""
+
+
+def names_in(shard):
+    with opened(shard) as file:
+        return list(file.keys())
+
+
+@contextlib.contextmanager
+def opened(shard):
+    """A file of safetensors. Raises ValueError for one that is none, or not whole."""
+    try:
+        with safe_open(shard, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{shard} is no safetensors file, or not all of it ({error})"
+                         ) from None
+
+
+def check_names(folder, places, shapes):
+    """Raises ValueError unless exactly the tensors of the network are there."""
+    for what, names in (("missing", shapes.keys() - places.keys()),
+                        ("not LLaDA's", places.keys() - shapes.keys())):
+        if names:
+            more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ValueError(f"{folder}: {what}: {short(min(names))}{more}")
+
+
+def check_header(shard, name, header, shape):
+    if tuple(header.get_shape()) != shape:
+        raise ValueError(f"{shard}: {name} has the shape {tuple(header.get_shape())}, where "
+                         f"config.json asks for {shape}")
+    if header.get_dtype() not in DTYPES:
+        raise ValueError(f"{shard}: {name} is of {header.get_dtype()}, where one of "
+                         f"{', '.join(DTYPES)} is needed: quantized weights are not read")
+
+
+def digest(folder):
+    """SHA-256 of config and weights: names the model."""
+    found = hashlib.sha256()
+    paths = sorted({Path(folder) / "config.json", *find_tensors(Path(folder)).values()})
+    for path in paths:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(2**20), b""):
+                found.update(block)
+    return found.hexdigest()
+
+# ----------------------------------------------------------------------------------------
+# weights out
+
+# What stands beside the weights, and goes with them.
+COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+              "chat_template.jinja", "generation_config.json", "configuration_llada.py",
+              "modeling_llada.py")
+
+
+def export_llada(model, folder, source=None):
+    """Write a model, LLaDA or a small one trained here, in LLaDA's layout.
+
+    source: the folder that it came from, whose tokenizer and code are copied. Raises
+    ValueError if the folder holds a model, OSError if it can't be written.
+    """
+    weights = model.state_dict()
+    dtype = model.wte.weight.dtype
+    write_llada(folder, model.config, lambda name: weights[name].contiguous().cpu(), dtype)
+    for name in COMPANIONS if source else ():
+        if (Path(source) / name).exists():
+            shutil.copyfile(Path(source) / name, Path(folder) / name)
+
+
+def write_llada(folder, config, weight_of, dtype, shard=SHARD):
+    """config.json and files of weights; weight_of(name) makes one when it is due, so that
+    never more than a shard's are in memory. config.json comes last: without it, a folder
+    is not whole."""
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds a model: name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = plan_shards(config, dtype.itemsize, shard)
+    n, size, listed = len(shards), 0, {}
+    for number, names in enumerate(shards, 1):
+        file = "model.safetensors"
+        if n > 1:
+            file = f"model-{number:05}-of-{n:05}.safetensors"
+        tensors = {PREFIX + name: weight_of(name) for name in names}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        size += sum(tensor.nbytes for tensor in tensors.values())
+        listed.update(dict.fromkeys(tensors, file))
+    if n > 1:
+        index = {"metadata": {"total_size": size}, "weight_map": listed}
+        write_whole(folder / "model.safetensors.index.json", as_json(index))
+    write_whole(folder / "config.json", as_json(published(config, dtype)))
+
+
+def plan_shards(config, itemsize, most):
+    """Names of weights, in as many lists as there will be files."""
+    shards, size = [[]], 0
+    for name, shape in weight_shapes(config):
+        n_bytes = math.prod(shape) * itemsize
+        if shards[-1] and size + n_bytes > most:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += n_bytes
+    return shards
+
+
+def published(config, dtype):
+    """A ModelConfig as the dict in config.json."""
+    own = {theirs: getattr(config, ours) for ours, theirs in {**SIZES, **NUMBERS}.items()}
+    own.update(embedding_size=config.vocab_size, pad_token_id=config.eos_id,
+               vocab_size=config.vocab_size - config.n_padding, n_kv_heads=config.n_head)
+    return {**PUBLISHED, **own, "torch_dtype": str(dtype).removeprefix("torch.")}
+
+
+def as_json(value):
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+# ----------------------------------------------------------------------------------------
+# tokenizer and chat
+
+
+class Vocabulary:
+    """tokenizer.json, with what a task asks of tiktoken's Encoding; and the chat.
+
+    Raises ValueError.
+    """
+
+    def __init__(self, folder):
+        path = Path(folder) / "tokenizer.json"
+        if not path.is_file():
+            raise ValueError(f"{path} is not there: copy the tokenizer beside the weights")
+        try:
+            # Two, for in a text of the user's special tokens are no special tokens.
+            self.plain, self.special = [Tokenizer.from_file(str(path)) for _ in range(2)]
+        except Exception as error:      # the package has no other
+            raise ValueError(f"{path} is no tokenizer: {short(error)}") from None
+        self.plain.encode_special_tokens = True
+        self.n_vocab = 1 + max(self.plain.get_vocab(with_added_tokens=True).values())
+        self.template, self.bos = read_template(Path(folder))
+
+    def encode_ordinary(self, text):
+        return self.plain.encode(text, add_special_tokens=False).ids
+
+    def encode(self, text):
+        """Token ids; special tokens in the text are these tokens."""
+        return self.special.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids):
+        """The text, without special tokens; ids that the file does not know are nothing."""
+        return self.plain.decode(list(ids))
+
+    def decode_single_token_bytes(self, token):
+        return self.plain.decode([token], skip_special_tokens=False).encode()
+
+    def chat(self, question):
+        """The prompt that asks a question, as text: one turn of the user's, and the header
+        of the answer. Without a template, as a base may be, the question alone."""
+        if self.template is None:
+            return question
+        messages = [{"role": "user", "content": question}]
+        try:
+            return self.template.render(messages=messages, bos_token=self.bos,
+                                        add_generation_prompt=True)
+        except Exception as error:      # whatever a template does
+            raise ValueError(f"the chat template failed: {short(error)}") from None
+
+    def chat_ids(self, question):
+        """Token ids of that prompt. Special tokens are the template's alone: what looks
+        like one in the question is text."""
+        if self.template is None:
+            return self.encode_ordinary(question)
+        # What the template puts around a question: around this one, a private character.
+        before, _, after = self.chat("\ue000").partition("\ue000")
+        prompt = self.chat(question)
+        if not (prompt.startswith(before) and prompt.endswith(after)):
+            raise ValueError("the chat template does not just put something around a question")
+        content = prompt[len(before):len(prompt) - len(after)]
+        return self.encode(before) + self.encode_ordinary(content) + self.encode(after)
+
+
+def read_template(folder):
+    """The chat template, compiled (None without one), and the text of bos_token."""
+    path = folder / "tokenizer_config.json"
+    config = read_json(path) if path.exists() else {}
+    source, bos = config.get("chat_template"), config.get("bos_token")
+    own = folder / "chat_template.jinja"
+    if own.is_file():
+        source = own.read_text(encoding="utf-8")
+    bos = bos.get("content") if isinstance(bos, dict) else bos
+    if source is None:
+        return None, bos
+    try:
+        # The sandbox can reach nothing, and changes nothing.
+        sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        return sandbox.from_string(source), bos
+    except (TemplateError, TypeError) as error:
+        raise ValueError(f"{path}: the chat template is none: {short(error)}") from None
+
+# ----------------------------------------------------------------------------------------
+# how JustGRPO's own evaluation reads and judges an answer (LeapLabTHU/JustGRPO at eebe50e)
+
+
+def final_answer(text):
+    """The answer in a text, as a text, "" if there is none; the first of these that is
+    found: between "final answer is $" and "$. I hope"; the last box; what follows "he
+    answer is"; what follows "final answer is"; the last number."""
+    start, end = "final answer is $", "$. I hope"
+    if start in text and end in text:
+        return text.split(start, 1)[1].split(end, 1)[0]
+    if "boxed" in text:
+        return in_box(text.rpartition("boxed")[2])
+    for phrase in ("he answer is", "final answer is"):
+        if phrase in text:
+            return text.rpartition(phrase)[2].strip()
+    numbers = re.findall(ONE_NUMBER, text.replace(",", ""))
+    return numbers[-1] if numbers else ""
+
+
+def in_box(text):
+    """What stands in the braces that a text begins with, or, without, before a $."""
+    if not text.startswith("{"):
+        return text.split("$")[0].strip()
+    depth = 0
+    for i, c in enumerate(text):
+        depth += (c == "{") - (c == "}")
+        if depth == 0:
+            return text[1:i]
+    return text[1:]
+
+
+ONE_NUMBER = r"-?\d*\.?\d+"
+FRACTION = re.compile(rf"\\[dt]?frac\{{({ONE_NUMBER})\}}\{{({ONE_NUMBER})\}}")
+
+
+def as_number(answer):
+    """The one number in an answer, a fraction counts as one; None if there is none, or
+    several. Thousands' commas and signs of money and percent are nothing, and so are
+    words: units, mostly."""
+    text = FRACTION.sub(r"\1/\2", re.sub(r"[,$%\s]", "", answer))
+    found = re.findall(rf"({ONE_NUMBER})(?:/({ONE_NUMBER}))?", text)
+    if len(found) != 1:
+        return None
+    top, bottom = float(found[0][0]), float(found[0][1] or 1)
+    return top / bottom if bottom else None
+
+
+def same_number(answer, gold):
+    """Whether an answer (a text) is a number (a text, or a number): to one part in 10^4;
+    a percentage is its fraction, too, so that 25, 0.25 and 2500 are all the same."""
+    value = as_number(answer)
+    if value is None:
+        return False
+    return any(math.isclose(float(gold), other, rel_tol=1e-4)
+               for other in (value / 100, value, value * 100))
+
+# ----------------------------------------------------------------------------------------
+# the task: GSM8K's questions in a chat
+
+
+class Chat(Task):
+    """A question is the user's turn of a chat; its prompt is not padded, so that prompts
+    have a length each; the answer is judged as JustGRPO does.
+
+    with_prompt: look for the answer in prompt and completion together, as their code did
+    until July 2026 (commit 1a2fddb). Raises ValueError.
+    """
+    name = "llada"
+    rule, rule_at = "JustGRPO's", "docs/llada.md"
+    is_padded = False
+
+    def __init__(self, folder, config, completion_length=256, with_prompt=False):
+        self.settings = {"completion_length": completion_length, "with_prompt": with_prompt}
+        self.tokenizer, self.config = Vocabulary(folder), config
+        self.completion_length, self.with_prompt = completion_length, with_prompt
+        self.prompt_length = config.max_length - completion_length      # at most
+        n_tokens = config.vocab_size - config.n_padding
+        if self.tokenizer.n_vocab > n_tokens:
+            raise ValueError(f"{folder}: the tokenizer has {self.tokenizer.n_vocab} tokens, "
+                             f"the network {n_tokens}")
+        if self.prompt_length < 1:
+            raise ValueError(f"--length {completion_length}: of the canvas of "
+                             f"{config.max_length} tokens nothing is left for a prompt")
+
+    @property
+    def mask_id(self):
+        return self.config.mask_id
+
+    @property
+    def eos_id(self):
+        return self.config.eos_id
+
+    def length_of(self, question):
+        return len(self.tokenizer.chat_ids(question))
+
+    def fits(self, row, split):
+        return self.length_of(row["question"]) <= self.prompt_length
+
+    def prompts(self, questions, length=None):
+        """Token ids (B, P). Raises ValueError unless all have one length."""
+        rows = [self.tokenizer.chat_ids(question) for question in questions]
+        longest = max(len(row) for row in rows)
+        if longest > self.prompt_length:
+            raise ValueError(f"a prompt of {longest} tokens where {self.prompt_length} fit: "
+                             "shorten it, or take a smaller --length")
+        if len({len(row) for row in rows}) > 1:
+            raise ValueError("prompts of different lengths, which are not padded here")
+        return torch.tensor(rows, dtype=torch.long)
+
+    def extracted(self, text):
+        return final_answer(text) or None
+
+    def is_right(self, text, answer):
+        return same_number(final_answer(text), answer)
+
+    def judged(self, text, problem):
+        if not self.with_prompt:
+            return text
+        return self.tokenizer.decode(self.tokenizer.chat_ids(problem["question"])) + text
