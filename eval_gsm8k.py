@@ -714,8 +714,7 @@ def texts_of(args, task, problems, part, decoders):
     that file, of several one each, with their names in it. part: first and end."""
     work = [args.samples, args.seed, problems, task.describe()]
     if args.llada:
-        import llada        # as in sample.open_llada
-        model = f"{args.dtype} {llada.digest(args.llada)}".encode()
+        model = f"{args.dtype} {task.digest()}".encode()
     else:
         model = Path(args.checkpoint).read_bytes()
     whole, (first, end) = Path(args.texts), part

@@ -287,15 +287,32 @@ def check_header(shard, name, header, shape):
                          f"{', '.join(DTYPES)} is needed: quantized weights are not read")
 
 
-def digest(folder):
-    """SHA-256 of config and weights: names the model."""
-    found = hashlib.sha256()
-    paths = sorted({Path(folder) / "config.json", *find_tensors(Path(folder)).values()})
-    for path in paths:
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(2**20), b""):
-                found.update(block)
-    return found.hexdigest()
+# A weight in float32, its gradient, Adam's two averages, a copy to compare with; what
+# --resume goes on from, and twice that while it is written.
+BYTES_TO_TRAIN = 4 * (1 + 1 + 2 + 1 + 3 + 6)
+
+
+def check_memory(folder, device):
+    """A line about the memory that training takes. Raises ValueError if that is not there."""
+    n = sum(math.prod(shape) for _, shape in weight_shapes(read_config(folder)))
+    need, free = n * BYTES_TO_TRAIN, free_memory(device)
+    found = (f"{n:,} parameters: training takes about {need / 1e9:.2f} GB of memory, "
+             f"{free / 1e9:.2f} GB are free")
+    if need > free:
+        raise ValueError(f"{found}: too large for this machine; docs/llada.md says how an "
+                         "engine for many GPUs takes over this folder as it is")
+    return found
+
+
+def free_memory(device):
+    """Bytes that a program can still take."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:        # Linux; what only caches files is free, too
+        text = Path("/proc/meminfo").read_text()
+        return 1024 * int(re.search(r"MemAvailable: *([0-9]+) kB", text)[1])
+    except (OSError, TypeError):
+        return math.inf
 
 # ----------------------------------------------------------------------------------------
 # weights out
@@ -306,14 +323,16 @@ COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
               "modeling_llada.py")
 
 
-def export_llada(model, folder, source=None):
+def export_llada(model, folder, source=None, again=False):
     """Write a model, LLaDA or a small one trained here, in LLaDA's layout.
 
-    source: the folder that it came from, whose tokenizer and code are copied. Raises
-    ValueError if the folder holds a model, OSError if it can't be written.
+    source: the folder that it came from, whose tokenizer and code are copied; again: over
+    an earlier export of it. Raises ValueError if the folder holds a model, OSError if it
+    can't be written.
     """
-    weights = model.state_dict()
-    dtype = model.wte.weight.dtype
+    if again:
+        (Path(folder) / "config.json").unlink(missing_ok=True)
+    weights, dtype = model.state_dict(), model.wte.weight.dtype
     write_llada(folder, model.config, lambda name: weights[name].contiguous().cpu(), dtype)
     for name in COMPANIONS if source else ():
         if (Path(source) / name).exists():
@@ -342,6 +361,8 @@ def write_llada(folder, config, weight_of, dtype, shard=SHARD):
         index = {"metadata": {"total_size": size}, "weight_map": listed}
         write_whole(folder / "model.safetensors.index.json", as_json(index))
     write_whole(folder / "config.json", as_json(published(config, dtype)))
+    for file in set(listed.values()):       # which the package lets nobody else read
+        shutil.copymode(folder / "config.json", folder / file)
 
 
 def plan_shards(config, itemsize, most):
@@ -523,6 +544,7 @@ class Chat(Task):
 
     def __init__(self, folder, config, completion_length=256, with_prompt=False):
         self.settings = {"completion_length": completion_length, "with_prompt": with_prompt}
+        self.folder = Path(folder)
         self.tokenizer, self.config = Vocabulary(folder), config
         self.completion_length, self.with_prompt = completion_length, with_prompt
         self.prompt_length = config.max_length - completion_length      # at most
@@ -541,6 +563,20 @@ class Chat(Task):
     @property
     def eos_id(self):
         return self.config.eos_id
+
+    def digest(self):
+        """SHA-256 of config and weights: names the model."""
+        found = hashlib.sha256()
+        for path in [self.folder / "config.json", *sorted(set(
+                find_tensors(self.folder).values()))]:
+            with open(path, "rb") as file:
+                for block in iter(lambda: file.read(2**20), b""):
+                    found.update(block)
+        return found.hexdigest()
+
+    def export(self, model, folder):
+        """Write a model that was trained from this folder's."""
+        export_llada(model, folder, self.folder, again=True)
 
     def length_of(self, question):
         return len(self.tokenizer.chat_ids(question))

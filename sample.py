@@ -479,17 +479,25 @@ def parse_decoder_flags(parser, argv, **others):
     """The flags; with --llada, of which others are the defaults, too."""
     first, _ = parser.parse_known_args(argv)    # twice: first for whose defaults are wanted
     if first.llada:
-        parser.set_defaults(order="confidence", block_length=32, **others)
+        blocks = min(32, first.length)
+        parser.set_defaults(order="confidence", block_length=blocks, **others)
     return parser.parse_args(argv)
+
+
+def import_llada():
+    """The module: only here, for it needs packages that nothing else needs. Raises
+    ValueError."""
+    try:
+        import llada
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--llada needs the package {error.name}: pip install -r "
+                         "requirements-llada.txt") from None
+    return llada
 
 
 def open_llada(folder, length, device, dtype=None, **settings):
     """Model and task of a folder of LLaDA's layout. Raises OSError, or ValueError."""
-    try:
-        import llada        # only here, for it needs packages that nothing else needs
-    except ModuleNotFoundError as error:
-        raise ValueError(f"--llada needs the package {error.name}: pip install -r "
-                         "requirements-llada.txt") from None
+    llada = import_llada()
     config = llada.read_config(folder)
     task = llada.Chat(folder, config, length, **settings)
     return llada.load_llada(folder, device, dtype and getattr(torch, dtype)), task
@@ -615,7 +623,10 @@ def main(argv=None):
     print("question  " + plain(problem["question"].strip()))
     speed = text_length(sample.tokens, task.eos_id) / sample.nfe
     for i, tokens in enumerate(sample.tokens):
-        show(task, tokens, sample.rank[i], args.watch)
+        if task.is_padded or args.watch:
+            show(task, tokens, sample.rank[i], args.watch)
+        else:       # a chat's canvas is long
+            print(*(plain(line) for line in task.text(tokens).split("\n")), sep="\n")
         print(f"{sample.nfe[i]:10d} forward evaluations, {speed[i]:.2f} tokens each, "
               f"log-prob {sample.logp[i].sum():.3f}{verdict(task, tokens, problem)}")
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import GSM8K, SPLITS, TASKS, Worksheet, short, try_task
+from data import GSM8K, SPLITS, TASKS, Worksheet, read_splits, short, try_task
 from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, closed_form,
                         columns_of, crossing, derived_rows, evaluate, first_line,
                         interval_of, json_line, leads, matching, measure_rows, number,
@@ -33,8 +33,8 @@ from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, closed_form,
 from grpo import Arm, Recipe, grpo
 from model import ALONE, MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks
 from runs import Run, ends_quietly, plain, read_csv
-from sample import (Decoder, folder, load_checkpoint, new_parser, pick_device, positive,
-                    save_checkpoint)
+from sample import (Decoder, folder, import_llada, load_checkpoint, new_parser, open_llada,
+                    pick_device, positive, save_checkpoint)
 
 # What act 3 samples from, at the paper's temperature. (The paper's blocks are an eighth
 # of its canvas.)
@@ -101,6 +101,10 @@ def make_parser():
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")
     add("--data", help="train on this GSM8K file (JSON lines) instead of the toy")
     add("--test", help="and test on this one")
+    add("--llada", metavar="FOLDER", help="with --stage grpo: JustGRPO on this published "
+        "LLaDA, or one of its layout; it must be small (docs/llada.md)")
+    add("--length", type=positive(int), default=256,
+        help="tokens of its completions")
     # pretraining
     add("--steps", type=positive(int), default=1400, help="pretraining steps")
     add("--batch", type=positive(int), default=64, help="pretraining rows a step")
@@ -141,6 +145,8 @@ def parse_flags(argv):
         parser.set_defaults(**(QUICK_REAL if first.data else QUICK))
     elif first.data:
         parser.set_defaults(**REAL)
+    if first.llada:     # prompts are not padded, so that one is all that a batch can have
+        parser.set_defaults(prompts=1)
     return parser.parse_args(argv)
 
 # ----------------------------------------------------------------------------------------
@@ -398,8 +404,11 @@ def reinforce(args, run, task, model, arm, recipe, with_base=True):
     train_by_grpo(args, run, task, model, arm, recipe)
     if run.stopped:
         return
-    save_checkpoint(f"{args.out}/{arm.name}.pt", model, task, stage=arm.name,
-                    seed=args.seed)
+    if args.llada:
+        task.export(model, f"{args.out}/{arm.name}")
+    else:
+        save_checkpoint(f"{args.out}/{arm.name}.pt", model, task, stage=arm.name,
+                        seed=args.seed)
     after = measure_all(args, run, task, model, arm.name, GREEDY, args.problems)
     if run.stopped:
         return
@@ -517,10 +526,26 @@ def prepare(args, task):
             f"--width {args.width} is not a multiple of 8 (4 heads of an even size)")
     if args.rollouts == 1:
         raise ValueError("--rollouts 1 means nothing here: one has no siblings")
+    if args.llada:
+        return prepare_llada(args)
     task = open_task(args, task)
     model = None
     if args.stage in LATER:
         model = load_base(args, task)
+    return task, model
+
+
+def prepare_llada(args):
+    """Task and model of --llada, if this machine has the memory to train it."""
+    if args.stage != "grpo" or not args.data or not args.test:
+        raise ValueError("--llada goes with --stage grpo and GSM8K's --data and --test")
+    if args.prompts != 1:
+        raise ValueError(f"--prompts {args.prompts}: with --llada prompts are not padded, so "
+                         "that a step has 1")
+    splits = read_splits(args.data, args.test)
+    print(import_llada().check_memory(args.llada, args.device))
+    model, task = open_llada(args.llada, args.length, args.device, "float32")
+    task.use_rows(splits)
     return task, model
 
 
@@ -551,7 +576,7 @@ def load_base(args, task):
 
 def settings_of(args, task, *files):
     """What a resumed run must have in common with the one that was stopped."""
-    elsewhere = "out", "resume", "data", "test"     # may have moved
+    elsewhere = "out", "resume", "data", "test", "llada"    # may have moved
     settings = {name: value for name, value in vars(args).items()
                 if name not in elsewhere}
     settings["task"] = task.describe()
@@ -573,7 +598,11 @@ def act_of(row):
 
 def begin(args, run, task):
     base = f"{args.out}/base.pt"
-    if args.stage in LATER:
+    if args.llada:
+        settings = settings_of(args, task, args.data, args.test)
+        settings["llada"] = task.digest()
+        run.begin(args.out, TABLES, settings, args.resume, files=FILES, anew=True)
+    elif args.stage in LATER:
         settings = settings_of(args, task, args.data, args.test, base)
         run.begin(args.out, TABLES, settings, args.resume, files=FILES,
                   replaces=lambda row: act_of(row) == args.stage)
@@ -659,7 +688,9 @@ def main(argv=None, task=None):
     print(f"\n{sum(seconds.values()):.0f} s in all: {seconds}")
     if args.quick:
         print("This was --quick: everything ran, its numbers mean little.")
-    if args.stage in ("all", "grpo") and task.name in TASKS:    # sample.py knows these
+    if args.llada:
+        print(f"Next: python sample.py --llada {args.out}/justgrpo --data {args.test}")
+    elif args.stage in ("all", "grpo") and task.name in TASKS:    # sample.py knows these
         test = f" --data {args.test}" if args.data else ""
         print(f"Next: python sample.py --watch --checkpoint {args.out}/justgrpo.pt{test}")
 
