@@ -742,35 +742,41 @@ def show_answers(task, problems, found):
               f"{task.rule_at} lists the differences")
 
 
+def prepare(args):
+    """What a user can get wrong, before any work -> model, task, stage, the decoders by
+    name, the problems, and the files of --texts. Raises OSError, or ValueError."""
+    if args.download:
+        args.data = args.data or "gsm8k_test.jsonl"
+        download(args.data)
+    if not args.llada and (args.shard or args.with_prompt):
+        raise ValueError("--shard and --with-prompt go with --llada")
+    settings = {"with_prompt": args.with_prompt} if args.llada else {}
+    model, task, info, decoder = load_from_flags(args, **settings)
+    decoders = decoders_of(args, decoder)
+    problems, first, end = pick_problems(args, task)
+    texts = {}
+    if args.texts:
+        texts = texts_of(args, task, problems, (first, end), decoders)
+    if args.csv:        # what is there stays until the end
+        if Path(args.csv).resolve() in [Path(file.path).resolve() for file in texts.values()]:
+            raise ValueError("--csv and --texts are one file: name two")
+        may_write(args.csv, RESULT_COLUMNS)
+    for file in texts.values():
+        file.open()
+    return model, task, info.get("stage", ""), decoders, problems[first:end], texts
+
+
 @ends_quietly
 def main(argv=None):
     parser, args = parse_flags(argv)
-    texts = {}
     try:
-        if args.download:
-            args.data = args.data or "gsm8k_test.jsonl"
-            download(args.data)
         ks = parse_ks(args.k, args.samples)
-        if not args.llada and (args.shard or args.with_prompt):
-            raise ValueError("--shard and --with-prompt go with --llada")
-        settings = {"with_prompt": args.with_prompt} if args.llada else {}
-        model, task, info, decoder = load_from_flags(args, **settings)
-        decoders = decoders_of(args, decoder)
-        whole, *part = pick_problems(args, task)
-        problems = whole[slice(*part)]
-        if args.texts:
-            texts = texts_of(args, task, whole, part, decoders)
-        if args.csv:        # what is there stays until the end
-            if Path(args.csv).resolve() in [Path(t.path).resolve() for t in texts.values()]:
-                raise ValueError("--csv and --texts are one file: name two")
-            may_write(args.csv, RESULT_COLUMNS)
-        for file in texts.values():
-            file.open()
+        model, task, stage, decoders, problems, texts = prepare(args)
     except (OSError, ValueError) as error:
         parser.error(plain(str(error)))
     for line in task.left_out("test", "test rows"):
         print(line)
-    found = {}
+    found, rows = {}, []
     try:
         for name, decoder in decoders.items():
             loop = texts[name].loop if texts else None
@@ -782,7 +788,6 @@ def main(argv=None):
     finally:
         for file in texts.values():
             unlock(file.holder)
-    stage, rows = info.get("stage", ""), []
     for name, decoder in decoders.items():
         rows += result_rows(stage, decoder, found[name], args.seed, ks)
         show(args, stage, task, problems, decoder, found[name], ks)

@@ -65,6 +65,9 @@ SIZES = {"mask_id": "mask_token_id", "eos_id": "eos_token_id",
          "max_length": "max_sequence_length", "n_layer": "n_layers", "n_head": "n_heads",
          "n_embd": "d_model", "n_hidden": "mlp_hidden_size"}
 NUMBERS = {"rope_theta": "rope_theta", "norm_eps": "rms_norm_eps"}
+# What is read elsewhere than in check_keys.
+READ = {*SIZES.values(), *NUMBERS.values(), "vocab_size", "embedding_size", "architectures",
+        "model_type"}
 # Keys that change no logit, whatever their value: of training, of how it is computed, of
 # who wrote the file; the last two lines are of forks, and of the library that saves it.
 HARMLESS = {
@@ -115,30 +118,11 @@ def read_config(folder):
     path = Path(folder) / "config.json"
     config = read_json(path)
     refuse_others(config, path)
-    fixed = PUBLISHED.keys() - HARMLESS - set(SIZES.values()) - set(NUMBERS.values())
-    fixed -= {"architectures", "model_type", "vocab_size", "embedding_size"}
-    unknown = sorted(config.keys() - PUBLISHED.keys() - HARMLESS)
-    if unknown:
-        raise ValueError(f"{path}: unknown {', '.join(map(short, unknown[:5]))}: is it LLaDA?"
-                         " If a key changes nothing, take it out")
-    for key in sorted(fixed):
-        wanted = [PUBLISHED[key]]
-        if key == "n_kv_heads":
-            wanted = [config.get("n_heads"), None]
-        elif key not in config:     # where a value is not given, theirs is no LLaDA
-            raise ValueError(f"{path}: {key} is missing")
-        elif not PUBLISHED[key]:
-            wanted = [False, None]
-        value = config.get(key)
-        if not any(value is known or value == known for known in wanted):
-            raise ValueError(f"{path}: {key} is {short(value)}, where LLaDA has {wanted[0]!r}:"
-                             f" {OTHERWISE.get(key, 'another network')}, which model.py has "
-                             "not")
+    check_keys(config, path)
     sizes = {ours: whole(config, theirs, path) for ours, theirs in SIZES.items()}
     numbers = {ours: positive(config, theirs, path) for ours, theirs in NUMBERS.items()}
-    n_tokens = whole(config, "vocab_size", path)
-    # Rows beyond the vocabulary make the matrix a rounder size; none is a token.
-    rows = n_tokens
+    rows = n_tokens = whole(config, "vocab_size", path)
+    # Rows beyond the vocabulary make the matrices a rounder size; none is a token.
     if config.get("embedding_size") is not None:
         rows = whole(config, "embedding_size", path)
     if rows < n_tokens:
@@ -146,7 +130,31 @@ def read_config(folder):
     if sizes["n_embd"] % (2 * sizes["n_head"]):
         raise ValueError(f"{path}: d_model is {sizes['n_embd']}, no multiple of twice "
                          f"n_heads, {sizes['n_head']}")
+    for key in ("mask_id", "eos_id"):
+        if sizes[key] >= n_tokens:
+            raise ValueError(f"{path}: {SIZES[key]} is {sizes[key]}, vocab_size {n_tokens}")
     return ModelConfig(rows, n_padding=rows - n_tokens, **sizes, **numbers)
+
+
+def check_keys(config, path):
+    """Raises ValueError for a key that is not known, and for one that makes another
+    network."""
+    unknown = sorted(config.keys() - PUBLISHED.keys() - HARMLESS)
+    if unknown:
+        raise ValueError(f"{path}: unknown {', '.join(map(short, unknown[:5]))}: is it LLaDA? "
+                         "If it changes nothing, take it out")
+    for key, value in PUBLISHED.items():
+        if key in HARMLESS or key in READ:
+            continue
+        accepted = [value] if value else [False, None]
+        if key == "n_kv_heads":
+            accepted = [config.get("n_heads"), None]
+        elif key not in config:     # then theirs takes a default, often another value
+            raise ValueError(f"{path}: {key} is missing")
+        if config.get(key) not in accepted:
+            raise ValueError(
+                f"{path}: {key} is {short(config[key])}, where LLaDA has {accepted[0]!r}: "
+                f"{OTHERWISE.get(key, 'another network')}, which model.py has not")
 
 
 def refuse_others(config, path):
@@ -334,7 +342,13 @@ def export_llada(model, folder, source=None, again=False):
         (Path(folder) / "config.json").unlink(missing_ok=True)
     weights, dtype = model.state_dict(), model.wte.weight.dtype
     write_llada(folder, model.config, lambda name: weights[name].contiguous().cpu(), dtype)
-    for name in COMPANIONS if source else ():
+    if source:
+        copy_companions(source, folder)
+
+
+def copy_companions(source, folder):
+    """Of what stands beside the weights, what is there."""
+    for name in COMPANIONS:
         if (Path(source) / name).exists():
             shutil.copyfile(Path(source) / name, Path(folder) / name)
 

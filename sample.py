@@ -263,8 +263,8 @@ def look(model, prompts, tokens, block, temperature, u):
         places.append(mine.nonzero()[:, 0])
         start += len(logp)
     order = torch.cat(places).argsort()
-    return Seen(candidate, row, position, *(torch.cat(part)[order] for part in zip(*found)),
-                len(canvas))
+    in_order = [torch.cat(part)[order] for part in zip(*found)]                   # (M,)
+    return Seen(candidate, row, position, *in_order, n_forward=len(canvas))
 
 
 def ask(logp, temperature, which, u):
@@ -626,7 +626,7 @@ def main(argv=None):
         if task.is_padded or args.watch:
             show(task, tokens, sample.rank[i], args.watch)
         else:       # a chat's canvas is long
-            print(*(plain(line) for line in task.text(tokens).split("\n")), sep="\n")
+            print("\n".join(map(plain, task.text(tokens).split("\n"))))
         print(f"{sample.nfe[i]:10d} forward evaluations, {speed[i]:.2f} tokens each, "
               f"log-prob {sample.logp[i].sum():.3f}{verdict(task, tokens, problem)}")
 

@@ -2,7 +2,7 @@
 size, to try what docs/llada.md describes without a download.
 
     python experiments/llada_folder.py FOLDER --checkpoint out/justgrpo.pt
-    python experiments/llada_folder.py FOLDER                       48 thousand parameters
+    python experiments/llada_folder.py FOLDER                       104 thousand parameters
     python experiments/llada_folder.py FOLDER --layers 24 --width 896 --heads 14 \
         --hidden 2688 --rows 126464 --max-length 4096 --dtype bfloat16          0.5 billion
 
@@ -11,7 +11,6 @@ more --rows the rest of the embedding is padding, as in a vocabulary of a rounde
 """
 import argparse
 import math
-import shutil
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from tqdm import tqdm
 
-from llada import COMPANIONS, SHARD, Vocabulary, export_llada, write_llada
+from llada import SHARD, Vocabulary, copy_companions, export_llada, write_llada
 from model import ModelConfig, weight_shapes
 from runs import ends_quietly, plain
 from sample import load_checkpoint
@@ -49,9 +48,7 @@ def write_random(folder, n_layer=2, n_embd=32, n_head=4, n_hidden=96, max_length
             return torch.randn(shape, generator=generator).mul_(scale).to(dtype)
 
         write_llada(folder, config, weight_of, dtype, shard)
-    for name in COMPANIONS:
-        if (TOKENIZER / name).exists():
-            shutil.copyfile(TOKENIZER / name, Path(folder) / name)
+    copy_companions(TOKENIZER, folder)
     return sum(math.prod(shape) for shape in shapes.values())
 
 
