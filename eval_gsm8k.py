@@ -375,6 +375,13 @@ class Texts:
             raise ValueError(f"{self.path} is no regular file: take another --texts")
         with open(self.path, "ab"):     # it can be written, and is there now
             self.holder = lock(self.path, flag="--texts")
+        try:
+            self.read()
+        except ValueError:
+            unlock(self.holder)
+            raise
+
+    def read(self):
         self.lines, self.ends = [], [0]     # what is there, and where each line ends
         data = Path(self.path).read_bytes()
         half = data[data.rfind(b"\n") + 1:]
@@ -688,12 +695,10 @@ def decoders_of(args, decoder):
     same blocks and at the same temperature."""
     if not args.trap:
         return {"": decoder}
-    others = {"left_to_right": ("left_to_right", "k", 1.0),
-              "confidence": ("confidence", "k", 1.0),
-              "top_probability": ("top_probability", "k", 1.0),
-              "threshold": ("top_probability", "threshold", 0.9)}
-    return {name: replace(decoder, order=order, select=select, value=value)
-            for name, (order, select, value) in others.items()}
+    sure = replace(decoder, order="top_probability", select="k", value=1.0)
+    return {"left_to_right": replace(sure, order="left_to_right", block_length=None),
+            "confidence": replace(sure, order="confidence"), "top_probability": sure,
+            "threshold": replace(sure, select="threshold", value=0.9)}
 
 
 def pick_problems(args, task):

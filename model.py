@@ -15,6 +15,7 @@ C = n_embd, H heads, n positions that somebody wants to know.
 """
 import threading
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -186,7 +187,9 @@ def from_weights(config, weights):
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     if shapes != dict(weight_shapes(config)):
         raise ValueError("weights are missing, or not of this size")
-    with torch.device("meta"):      # shapes alone: no memory, nothing is drawn
+    # Shapes alone: no memory, and nothing is drawn. (normal_ would import half of torch.)
+    as_it_is = patch.object(torch.Tensor, "normal_", lambda weight, *_, **__: weight)
+    with ALONE, as_it_is, torch.device("meta"):
         model = MaskedDiffusionLM(config).eval()
     model.load_state_dict(weights, assign=True)
     return model
