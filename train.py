@@ -404,7 +404,7 @@ def reinforce(args, run, task, model, arm, recipe, with_base=True):
     train_by_grpo(args, run, task, model, arm, recipe)
     if run.stopped:
         return
-    if args.llada:
+    if task.name == "llada":
         task.export(model, f"{args.out}/{arm.name}")
     else:
         save_checkpoint(f"{args.out}/{arm.name}.pt", model, task, stage=arm.name,
