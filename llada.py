@@ -176,8 +176,10 @@ def refuse_others(config, path):
 def whole(config, key, path):
     value = config.get(key)
     least = 0 if key.endswith("_token_id") else 1
-    if type(value) is not int or not least <= value <= 2**24:
-        raise ValueError(f"{path}: {key} is {short(value)}, where a whole number is needed")
+    most = 2**14 if key == "max_sequence_length" else 2**24
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{path}: {key} is {short(value)}, where a whole number from {least} "
+                         f"to {most} is needed")
     return value
 
 
@@ -295,33 +297,6 @@ def check_header(shard, name, header, shape):
                          f"{', '.join(DTYPES)} is needed: quantized weights are not read")
 
 
-# A weight in float32, its gradient, Adam's two averages, a copy to compare with; what
-# --resume goes on from, and twice that while it is written.
-BYTES_TO_TRAIN = 4 * (1 + 1 + 2 + 1 + 3 + 6)
-
-
-def check_memory(folder, device):
-    """A line about the memory that training takes. Raises ValueError if that is not there."""
-    n = sum(math.prod(shape) for _, shape in weight_shapes(read_config(folder)))
-    need, free = n * BYTES_TO_TRAIN, free_memory(device)
-    found = (f"{n:,} parameters: training takes about {need / 1e9:.2f} GB of memory, "
-             f"{free / 1e9:.2f} GB are free")
-    if need > free:
-        raise ValueError(f"{found}: too large for this machine; docs/llada.md says how an "
-                         "engine for many GPUs takes over this folder as it is")
-    return found
-
-
-def free_memory(device):
-    """Bytes that a program can still take."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    try:        # Linux; what only caches files is free, too
-        text = Path("/proc/meminfo").read_text()
-        return 1024 * int(re.search(r"MemAvailable: *([0-9]+) kB", text)[1])
-    except (OSError, TypeError):
-        return math.inf
-
 # ----------------------------------------------------------------------------------------
 # weights out
 
@@ -402,6 +377,36 @@ def published(config, dtype):
 
 def as_json(value):
     return (json.dumps(value, indent=2) + "\n").encode()
+
+# ----------------------------------------------------------------------------------------
+# training
+
+# A weight in float32, its gradient, Adam's two averages, a copy to compare with; what
+# --resume goes on from, and twice that while it is written.
+BYTES_TO_TRAIN = 4 * (1 + 1 + 2 + 1 + 3 + 6)
+
+
+def check_memory(folder, device):
+    """A line about the memory that training takes. Raises ValueError if that is not there."""
+    n = sum(math.prod(shape) for _, shape in weight_shapes(read_config(folder)))
+    need, free = n * BYTES_TO_TRAIN, free_memory(device)
+    found = (f"{n:,} parameters: training takes about {need / 1e9:.2f} GB of memory, "
+             f"{free / 1e9:.2f} GB are free")
+    if need > free:
+        raise ValueError(f"{found}: too large for this machine; docs/llada.md says how an "
+                         "engine for many GPUs takes over this folder as it is")
+    return found
+
+
+def free_memory(device):
+    """Bytes that a program can still take."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:        # Linux; what only caches files is free, too
+        text = Path("/proc/meminfo").read_text()
+        return 1024 * int(re.search(r"MemAvailable: *([0-9]+) kB", text)[1])
+    except (OSError, TypeError):
+        return math.inf
 
 # ----------------------------------------------------------------------------------------
 # tokenizer and chat

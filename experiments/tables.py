@@ -336,9 +336,27 @@ def arms(assets):
     return markdown(["arm", "what it is", *(str(GREEDY[name]) for name in WATCHED)], rows)
 
 
+def llada(assets):
+    """experiments/llada_bench.py: a column for each device and dtype."""
+    rows = read_csv(assets / "llada.csv")
+    columns = list(dict.fromkeys((row["device"], row["dtype"]) for row in rows))
+    table = []
+    for what, unit in dict.fromkeys((row["what"], row["unit"]) for row in rows):
+        cells = [quantity(value(pick(rows, what=what, device=device, dtype=dtype)), unit)
+                 for device, dtype in columns]
+        table.append([what, *cells])
+    return markdown(["", *(f"{dtype}, {device}" for device, dtype in columns)], table)
+
+
+def quantity(number, unit):
+    if unit == "bytes":
+        return f"{number / 1e9:.2f} GB"
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.2f} {unit}".strip()
+
+
 TABLES = {table.__name__: table for table in [
     headline, base, trap, derivations, crossing, crossing_derived, rl, after, bench,
-    products, ideas, profile, whole, sharing, pass_at_k, arms]}
+    products, ideas, profile, whole, sharing, pass_at_k, arms, llada]}
 
 # ----------------------------------------------------------------------------------------
 # numbers
