@@ -207,8 +207,8 @@ def collect(args):
                        "--measure", name, "--folder", str(folder)]
             found = subprocess.run(command, check=True, capture_output=True, text=True)
             for what, value, unit in json.loads(found.stdout):
-                rows.append({"what": what, "dtype": dtype, "value": float(f"{value:.4g}"),
-                             "unit": unit, "device": device})
+                rows.append({"what": what, "dtype": dtype, "unit": unit, "device": device,
+                             "value": value if type(value) is int else f"{value:.4g}"})
     return rows
 
 
@@ -232,7 +232,7 @@ def main(argv=None):
         may_write(args.csv, COLUMNS)
     rows = collect(args)
     print_table(["", "dtype", "value", "unit"], [
-        [row["what"], row["dtype"], f"{row['value']:,g}", row["unit"]] for row in rows])
+        [row["what"], row["dtype"], row["value"], row["unit"]] for row in rows])
     if args.csv:
         write_csv(args.csv, COLUMNS, rows)
 
