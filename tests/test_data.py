@@ -380,7 +380,8 @@ def test_a_very_long_number_is_compared_to_its_last_digit():
 
 
 @pytest.mark.skipif(not GSM8K_FILES.exists(), reason="no ../shared/gsm8k here")
-@pytest.mark.parametrize("name, n_rows", [("test", 1319), ("train", 7473)])
+@pytest.mark.parametrize("name, n_rows", [
+    ("test", 1319), pytest.param("train", 7473, marks=pytest.mark.slow)])
 def test_gsm8ks_own_files_are_read_whole_as_the_official_expression_reads_them(name, n_rows):
     official = re.compile(r"#### (\-?[0-9\.\,]+)")
     path = GSM8K_FILES / f"{name}.jsonl"

@@ -4,6 +4,8 @@ tests/fixtures/llada has what the reference code gives, and how it was made.
 """
 import json
 import math
+import random
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -357,6 +359,41 @@ def test_what_is_there_in_place_of_weights_is_named(copy, name, words):
     (copy / name).write_text("{}")
     with pytest.raises(ValueError, match=words):
         load_llada(copy)
+
+
+def damaged(data, rng):
+    """The bytes of a file, with some of them changed, lost, said twice, or a number replaced."""
+    kind, i = rng.choice(["change", "cut", "twice", "lose", "number"]), rng.randrange(len(data))
+    if kind == "change":
+        return data[:i] + rng.randbytes(rng.randint(1, 8)) + data[i + 3:]
+    if kind == "cut":
+        return data[:i]
+    if kind == "twice":
+        return data[:i] + data[i:i + 100] + data[i:]
+    if kind == "lose":
+        return data[:i] + data[i + rng.randint(1, 100):]
+    found = rng.choice(list(re.finditer(rb"[0-9]+", data[:3000])) or [re.match(b"", data)])
+    other = rng.choice([b"0", b"-1", b"9" * 20, b"1e400", b"null", b"true", b"[]", b'"x"'])
+    return data[:found.start()] + other + data[found.end():]
+
+
+@pytest.mark.slow
+def test_a_folder_damaged_at_random_is_refused_in_one_line_or_runs(tmp_path):
+    write_random(tmp_path, n_embd=16, n_hidden=48, max_length=160, shard=30_000)
+    files, rng = sorted(tmp_path.iterdir()), random.Random(0)
+    n_refused = 0
+    for _ in range(3000):
+        file = rng.choice(files)
+        whole = file.read_bytes()
+        file.write_bytes(damaged(whole, rng))
+        try:
+            task = Chat(tmp_path, read_config(tmp_path), 16)
+            load_llada(tmp_path)(task.prompts(["How many?"]))
+        except (ValueError, OSError) as error:
+            assert "\n" not in str(error)
+            n_refused += 1
+        file.write_bytes(whole)
+    assert n_refused > 2000
 
 
 # ----------------------------------------------------------------------------------------------

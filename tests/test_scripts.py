@@ -315,6 +315,7 @@ def once(rows, *columns):
     return set(found)
 
 
+@pytest.mark.slow
 def test_the_freedom_first_and_then_from_left_to_right_leaves_each_row_once(story, tmp_path):
     key = {"results.csv": [*LABEL, "k"], "measures.csv": [*LABEL, "measure"], "log.csv": ["step"]}
     done(train.main, *TINY, *FEW, "--out", tmp_path, "--stage", "pretrain", task=Coin())
@@ -453,9 +454,9 @@ def test_a_decoder_added_to_the_lists_is_measured_and_one_sample_is_enough(tmp_p
 
 # ------------------------------------------------------------------------------------ the rivals
 
-FAST = {"lcr_exact": "--rollout-block-length 8 --rollout-temperature 0.7",
-        "one_step": "--updates-per-batch 2 --clip-low 0.01 --clip-high 0.01"}
-SLOW = {"elbo": "--positions top_entropy", "mismatch": "--positions random",
+FAST = {"lcr_exact": "--rollout-block-length 8 --rollout-temperature 0.7"}
+SLOW = {"one_step": "--updates-per-batch 2 --clip-low 0.01 --clip-high 0.01",
+        "elbo": "--positions top_entropy", "mismatch": "--positions random",
         "random": "--advantage none --loss-norm sequence --updates-per-batch 3",
         "lcr": "--rollout-block-length 8 --grpo-schedule constant"}
 
