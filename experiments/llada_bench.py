@@ -29,14 +29,13 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from eval_gsm8k import print_table
-from experiments.llada_folder import write_random
 from llada import load_llada
 from runs import ends_quietly, may_write, write_csv
 from sample import Decoder, generate, pick_device
 
 COLUMNS = ["what", "dtype", "value", "unit", "device"]
-SIZE = dict(n_layer=24, n_embd=896, n_head=14, n_hidden=2688, max_length=4096, n_rows=126464)
-SMALL = dict(n_layer=2, n_embd=64, n_head=4, n_hidden=192, max_length=512, n_rows=2048)
+SIZE = "--layers 24 --width 896 --heads 14 --hidden 2688 --rows 126464 --max-length 4096"
+SMALL = "--layers 2 --width 64 --heads 4 --hidden 192 --rows 2048"
 PROMPT, LENGTH, BLOCK = 100, 256, 32
 # The last block of such a canvas, so that a row takes 32 steps or fewer, not 256.
 DECODERS = {
@@ -194,19 +193,25 @@ def measure(args):
     print(json.dumps(rows))
 
 
+def run(script, *flags):
+    """What a script of this folder prints, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name(script)), *flags]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def collect(args):
     """All of them, in processes of their own -> rows."""
     rows = []
     device = torch.cuda.get_device_name() if args.device == "cuda" else args.device
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "random"
-        write_random(folder, **(SMALL if args.quick else SIZE), dtype=torch.bfloat16)
+        run("llada_folder.py", str(folder), "--dtype", "bfloat16",
+            *(SMALL if args.quick else SIZE).split())
         jobs = [(name, dtype) for dtype in ("bfloat16", "float32") for name in MEASURES]
         for name, dtype in tqdm(jobs, "measures", leave=False):
-            command = [sys.executable, __file__, "--device", args.device, "--dtype", dtype,
-                       "--measure", name, "--folder", str(folder)]
-            found = subprocess.run(command, check=True, capture_output=True, text=True)
-            for what, value, unit in json.loads(found.stdout):
+            found = run("llada_bench.py", "--device", args.device, "--dtype", dtype,
+                        "--measure", name, "--folder", str(folder))
+            for what, value, unit in json.loads(found):
                 rows.append({"what": what, "dtype": dtype, "unit": unit, "device": device,
                              "value": value if type(value) is int else f"{value:.4g}"})
     return rows
