@@ -463,9 +463,9 @@ class Vocabulary:
         if self.template is None:
             return self.encode_ordinary(question)
         # What the template puts around a question: around this one, a private character.
-        before, _, after = self.chat("\ue000").partition("\ue000")
+        before, mark, after = self.chat("\ue000").partition("\ue000")
         prompt = self.chat(question)
-        if not (prompt.startswith(before) and prompt.endswith(after)):
+        if not (mark and prompt.startswith(before) and prompt.endswith(after)):
             raise ValueError("the chat template does not just put something around a question")
         content = prompt[len(before):len(prompt) - len(after)]
         return self.encode(before) + self.encode_ordinary(content) + self.encode(after)

@@ -510,6 +510,7 @@ def test_text_is_normalized_and_special_tokens_are_not_decoded(vocabulary):
 @pytest.mark.parametrize("template, words", [
     ("{% for x in", "chat template"), ("{{ messages.x() }}", "failed"), (7, "chat template"),
     ("{{ ''.__class__.__mro__ }}", "failed|something around"),
+    ("no question", "something around"),
     ("{% for i in range(10**9) %}x{% endfor %}", "failed")])
 def test_a_template_that_does_not_work_is_refused_in_one_line(tmp_path, template, words):
     folder = Path(shutil.copytree(TOKENIZER, tmp_path / "t"))
