@@ -169,7 +169,7 @@ class Task:
     after_question = ""         # what ends a question that comes from a file
     rows = {}                   # split -> problems from a file
     too_long = {}               # split -> how many of the file's did not fit
-    rule, rule_at = "ours", "data.py"       # by which an answer is read, and where it stands
+    has_hashes = True           # a solution ends in GSM8K's "#### N"
     is_padded = True            # prompts are brought to one length, prompt_length
     repeated = {}               # split -> lines of the file that say again what is there
 
@@ -189,7 +189,8 @@ class Task:
                 f"none of the {self.too_long[split]} {split} rows fits the task: a question "
                 f"has at most {self.prompt_length} tokens, a solution "
                 f"{self.completion_length - 1}")
-        raise ValueError(f"no {split} problem: name a file of them with --data")
+        raise ValueError(f"no {split} problem: name a file of them with --data; sample.py "
+                         "also takes a --prompt")
 
     def is_right(self, text, answer):
         """Whether a completion's text is right: all accuracies, pass@k, a verdict."""
@@ -199,7 +200,7 @@ class Task:
         """What RL pays for a text, a finite number."""
         return float(self.is_right(text, answer))
 
-    def judged(self, text, problem):
+    def judged_text(self, text, problem):
         """What an evaluation judges for a completion's text: that, unless a protocol looks
         at more."""
         return text
@@ -823,7 +824,7 @@ def short(value):
 
 def is_right(task, text, problem):
     """What the task says of a text. Raises FloatingPointError where that is no bool."""
-    text = task.judged(text, problem)
+    text = task.judged_text(text, problem)
     right = task.is_right(text, problem["answer"])
     if not is_flag(right):
         raise FloatingPointError(no_flag(called("is_right", text, problem["answer"]), right))

@@ -346,7 +346,7 @@ def text_line(task, problem, index, text, right, nfe):
     """Of a text: index (of the problem), prompt, text, extracted (the answer in it, by
     which a task of one's own need not judge), gold, right, nfe (evaluations)."""
     return {"index": index, "prompt": problem["question"], "text": text,
-            "extracted": task.extracted(task.judged(text, problem)),
+            "extracted": task.extracted(task.judged_text(text, problem)),
             "gold": str(problem["answer"]),
             "right": bool(right), "nfe": int(nfe)}
 
@@ -420,8 +420,8 @@ class Texts:
         os.truncate(self.path, self.ends[ends[n_done]])
         for i in range(n_done):
             self.take(self.lines[ends[i]:ends[i + 1]], generator, done)
-        for i in tqdm(range(n_done, n_batches), "decoding", leave=False, initial=n_done,
-                      total=n_batches):
+        for i in tqdm(range(n_done, n_batches), str(self.decoder), leave=False,
+                      initial=n_done, total=n_batches):
             yield i
             self.add(done)
 
@@ -660,7 +660,8 @@ def parse_flags(argv):
     parser = new_parser("Accuracy or pass@k of a checkpoint, in any decoding order.")
     add = parser.add_argument
     add("--download", action="store_true", help="fetch GSM8K's test file, use it")
-    add("--limit", type=positive(int), default=400, help="how many problems")
+    add("--limit", type=positive(int), default=400, help="how many problems; with --llada "
+        "1319, all of GSM8K's")
     add("--k", default="1", help="pass@k for these k, as in 1,2,4")
     add("--trap", action="store_true", help="not one decoder but four, and how far left to "
         "right is ahead: left_to_right, confidence, top_probability, threshold=0.9")
@@ -714,22 +715,21 @@ def pick_problems(args, task):
     return problems, first, end
 
 
-def texts_of(args, task, problems, part, decoders):
+def texts_of(args, work, whole, first):
     """The files of --texts, {name: Texts}, each for the same work only: of one decoder
-    that file, of several one each, with their names in it. part: first and end."""
-    work = [args.samples, args.seed, problems, task.describe()]
+    that file, of several one each, with their names in it. whole: all problems, of which
+    the work may be a part that begins at first."""
+    task = work.task
     if args.llada:
-        model = f"{args.dtype} {task.digest()}".encode()
+        model = f"{work.model.wte.weight.dtype} {task.digest()}".encode()
     else:
         model = Path(args.checkpoint).read_bytes()
-    whole, (first, end) = Path(args.texts), part
-    found = {}
-    for name, decoder in decoders.items():
-        own = json.dumps([*work, vars(decoder)], default=str).encode()
-        run = hashlib.sha256(own + model).hexdigest()[:12]
-        path = whole.with_stem(f"{whole.stem}-{name}") if name else whole
-        found[name] = Texts(str(path), run, task, problems[first:end], decoder, args.samples,
-                            first)
+    path, found = Path(args.texts), {}
+    for name, decoder in work.decoders.items():
+        same = [args.samples, args.seed, vars(decoder), whole, task.describe()]
+        run = hashlib.sha256(json.dumps(same, default=str).encode() + model).hexdigest()[:12]
+        own = path.with_stem(f"{path.stem}-{name}") if name else path
+        found[name] = Texts(str(own), run, task, work.problems, decoder, args.samples, first)
     return found
 
 
@@ -737,19 +737,29 @@ def show_answers(task, problems, found):
     """Where another reading of the answers gives another accuracy, and texts without."""
     pairs = [(text, problem) for texts, problem in zip(found.texts, problems)
              for text in texts]
-    n_none = sum(task.extracted(task.judged(*pair)) is None for pair in pairs)
+    n_none = sum(task.extracted(task.judged_text(*pair)) is None for pair in pairs)
     print(f"{n_none} of {len(pairs)} texts ({n_none / len(pairs):.1%}) have no answer that is "
           "a plain number")
     ours = found.correct.mean()
     official = np.mean([official_match(text, p["solution"]) for text, p in pairs])
-    if official != ours:
-        print(f"accuracy by GSM8K's own expression {official:.3f}, by {task.rule} {ours:.3f}: "
-              f"{task.rule_at} lists the differences")
+    if official != ours and task.has_hashes:
+        print(f"accuracy by GSM8K's own expression {official:.3f}, by ours {ours:.3f}: "
+              "data.py lists the differences")
+
+
+@dataclass
+class Work:
+    """What the flags ask for."""
+    model: object
+    task: object
+    stage: str          # of training
+    decoders: dict      # name -> Decoder
+    problems: list
+    texts: dict         # name -> Texts; {} without --texts
 
 
 def prepare(args):
-    """What a user can get wrong, before any work -> model, task, stage, the decoders by
-    name, the problems, and the files of --texts. Raises OSError, or ValueError."""
+    """What a user can get wrong, before any work. Raises OSError, or ValueError."""
     if args.download:
         args.data = args.data or "gsm8k_test.jsonl"
         download(args.data)
@@ -757,18 +767,19 @@ def prepare(args):
         raise ValueError("--shard and --with-prompt go with --llada")
     settings = {"with_prompt": args.with_prompt} if args.llada else {}
     model, task, info, decoder = load_from_flags(args, **settings)
-    decoders = decoders_of(args, decoder)
-    problems, first, end = pick_problems(args, task)
-    texts = {}
+    whole, first, end = pick_problems(args, task)
+    work = Work(model, task, info.get("stage", ""), decoders_of(args, decoder),
+                whole[first:end], {})
     if args.texts:
-        texts = texts_of(args, task, problems, (first, end), decoders)
+        work.texts = texts_of(args, work, whole, first)
     if args.csv:        # what is there stays until the end
-        if Path(args.csv).resolve() in [Path(file.path).resolve() for file in texts.values()]:
+        paths = [Path(texts.path).resolve() for texts in work.texts.values()]
+        if Path(args.csv).resolve() in paths:
             raise ValueError("--csv and --texts are one file: name two")
         may_write(args.csv, RESULT_COLUMNS)
-    for file in texts.values():
-        file.open()
-    return model, task, info.get("stage", ""), decoders, problems[first:end], texts
+    for texts in work.texts.values():
+        texts.open()
+    return work
 
 
 @ends_quietly
@@ -776,54 +787,54 @@ def main(argv=None):
     parser, args = parse_flags(argv)
     try:
         ks = parse_ks(args.k, args.samples)
-        model, task, stage, decoders, problems, texts = prepare(args)
+        work = prepare(args)
     except (OSError, ValueError) as error:
         parser.error(plain(str(error)))
-    for line in task.left_out("test", "test rows"):
+    for line in work.task.left_out("test", "test rows"):
         print(line)
-    found, rows = {}, []
+    found = {}
     try:
-        for name, decoder in decoders.items():
-            loop = texts[name].loop if texts else None
-            found[name] = evaluate(model, task, problems, decoder, args.samples, args.seed,
-                                   name=f"decoding {name}".strip(), loop=loop)
+        for name, decoder in work.decoders.items():
+            loop = work.texts[name].loop if work.texts else None
+            found[name] = evaluate(work.model, work.task, work.problems, decoder,
+                                   args.samples, args.seed, name=str(decoder), loop=loop)
     except KeyboardInterrupt:
         advice = f"; the same command goes on from {args.texts}" if args.texts else ""
         parser.exit(128 + 2, f"\nstopped{advice}\n")
     finally:
-        for file in texts.values():
-            unlock(file.holder)
-    for name, decoder in decoders.items():
-        rows += result_rows(stage, decoder, found[name], args.seed, ks)
-        show(args, stage, task, problems, decoder, found[name], ks)
+        for texts in work.texts.values():
+            unlock(texts.holder)
+    rows = {name: result_rows(work.stage, decoder, found[name], args.seed, ks)
+            for name, decoder in work.decoders.items()}
+    for name, decoder in work.decoders.items():
+        show(args, work, decoder, found[name], rows[name], ks)
     if args.trap:
-        show_trap(decoders, found, rows, ks)
+        show_trap(work.decoders, found, rows, ks)
     if args.csv:
-        write_csv(args.csv, RESULT_COLUMNS, rows)
+        write_csv(args.csv, RESULT_COLUMNS, itertools.chain(*rows.values()))
 
 
-def show(args, stage, task, problems, decoder, found, ks):
-    """Print a decoder's table."""
-    rows = [(f"pass@{row['k']}", row)
-            for row in result_rows(stage, decoder, found, args.seed, ks)]
-    measures = measure_rows(stage, decoder, found, args.seed)
-    if task.n_lines:
-        measures += derived_rows(stage, decoder, task, problems, found, args.seed, ks)
+def show(args, work, decoder, found, results, ks):
+    """Print a decoder's table; results: its rows of results.csv."""
+    rows = [(f"pass@{row['k']}", row) for row in results]
+    measures = measure_rows(work.stage, decoder, found, args.seed)
+    if work.task.n_lines:
+        measures += derived_rows(work.stage, decoder, work.task, work.problems, found,
+                                 args.seed, ks)
     rows += [(row["measure"], row) for row in measures]
     print_table(["measure", "value", "95 % interval"], [
         [name, number(row["value"]), Interval.of(row).bounds()] for name, row in rows])
-    print(f"{len(problems)} problems x {args.samples}, {decoder}, T={args.temperature:g}: "
-          f"{found.nfe:.1f} forward evaluations a row, {found.n_forward} run here, "
-          f"{found.seconds:.1f} s")
-    show_answers(task, problems, found)
+    print(f"{len(work.problems)} problems x {args.samples}, {decoder}, "
+          f"T={args.temperature:g}: {found.nfe:.1f} forward evaluations a row, "
+          f"{found.n_forward} run here, {found.seconds:.1f} s")
+    show_answers(work.task, work.problems, found)
 
 
 def show_trap(decoders, found, rows, ks):
     """pass@k of all decoders in one table, and how far left to right is ahead."""
     table = []
-    for decoder in decoders.values():
-        mine = [row for row in rows if row.items() >= columns_of(decoder).items()]
-        table += pass_lines(decoder, mine)
+    for name, decoder in decoders.items():
+        table += pass_lines(decoder, rows[name])
     print_table(["pass@k, k =", *ks], table)
     print("  lead of left to right, over")
     first, *others = decoders

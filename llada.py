@@ -19,6 +19,7 @@ import math
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from jinja2 import TemplateError
@@ -28,7 +29,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from data import Task, short
-from model import ModelConfig, from_weights, weight_shapes
+from model import ALONE, MaskedDiffusionLM, ModelConfig, rotations, weight_shapes
 from runs import write_whole
 
 PREFIX = "model.transformer."
@@ -65,27 +66,25 @@ SIZES = {"mask_id": "mask_token_id", "eos_id": "eos_token_id",
          "max_length": "max_sequence_length", "n_layer": "n_layers", "n_head": "n_heads",
          "n_embd": "d_model", "n_hidden": "mlp_hidden_size"}
 NUMBERS = {"rope_theta": "rope_theta", "norm_eps": "rms_norm_eps"}
-# What is read elsewhere than in check_keys.
-READ = {*SIZES.values(), *NUMBERS.values(), "vocab_size", "embedding_size", "architectures",
-        "model_type"}
-# Keys that change no logit, whatever their value: of training, of how it is computed, of
-# who wrote the file; the last two lines are of forks, and of the library that saves it.
-HARMLESS = {
-    "alibi_bias_max", "attention_dropout", "embedding_dropout", "residual_dropout",
-    "attention_layer_norm_with_affine", "auto_map", "flash_attention", "init_cutoff_factor",
-    "init_device", "init_fn", "init_std", "mlp_ratio", "pad_token_id", "precision",
-    "transformers_version", "use_cache",
-    "_name_or_path", "torch_dtype", "dtype", "bos_token_id", "tie_word_embeddings",
-    "flash_attn_varlen", "_attn_implementation_autoset", "return_dict", "tokenizer_class",
-}
-# What is said where a key has another value than the published one.
-OTHERWISE = {
-    "activation_type": "another activation", "layer_norm_type": "another norm",
-    "rope": "no rotary embedding", "alibi": "ALiBi", "weight_tying": "a tied head",
-    "include_bias": "biases", "include_qkv_bias": "biases",
-    "bias_for_layer_norm": "biases in the norms", "n_kv_heads": "grouped keys and values",
+# Keys that must be as published, and what another value would be.
+MUST = {
+    "activation_type": "another activation", "alibi": "ALiBi",
+    "attention_layer_norm": "norms of queries and keys",
+    "bias_for_layer_norm": "biases in the norms", "block_group_size": "other names",
+    "block_type": "another block", "include_bias": "biases", "include_qkv_bias": "biases",
+    "input_emb_norm": "scaled embeddings", "layer_norm_type": "another norm",
+    "layer_norm_with_affine": "norms without weights",
     "multi_query_attention": "grouped keys and values",
-    "block_type": "another block", "attention_layer_norm": "norms of queries and keys",
+    "n_kv_heads": "grouped keys and values", "rope": "no rotary embedding",
+    "rope_full_precision": "a rotary embedding in low precision",
+    "scale_logits": "scaled logits", "weight_tying": "a tied head",
+}
+# The other keys change no logit: of training, of how it is computed, of who wrote the
+# file. So do these, of forks, and of the library that saves it.
+HARMLESS = {
+    "_attn_implementation_autoset", "_name_or_path", "bos_token_id", "dtype",
+    "flash_attn_varlen", "return_dict", "tie_word_embeddings", "tokenizer_class",
+    "torch_dtype",
 }
 MIXTURE = "its layers are mixtures of experts, with q_norm and k_norm"
 SECOND = ("LLaDA 2: experts, a fused query_key_value, rotary on a part of each head, "
@@ -143,18 +142,15 @@ def check_keys(config, path):
     if unknown:
         raise ValueError(f"{path}: unknown {', '.join(map(short, unknown[:5]))}: is it LLaDA? "
                          "If it changes nothing, take it out")
-    for key, value in PUBLISHED.items():
-        if key in HARMLESS or key in READ:
-            continue
-        accepted = [value] if value else [False, None]
+    for key, otherwise in MUST.items():
+        accepted = [PUBLISHED[key]] if PUBLISHED[key] else [False, None]
         if key == "n_kv_heads":
             accepted = [config.get("n_heads"), None]
         elif key not in config:     # then theirs takes a default, often another value
             raise ValueError(f"{path}: {key} is missing")
         if config.get(key) not in accepted:
-            raise ValueError(
-                f"{path}: {key} is {short(config[key])}, where LLaDA has {accepted[0]!r}: "
-                f"{OTHERWISE.get(key, 'another network')}, which model.py has not")
+            raise ValueError(f"{path}: {key} is {short(config[key])}, where LLaDA has "
+                             f"{accepted[0]!r}: {otherwise}, which model.py has not")
 
 
 def refuse_others(config, path):
@@ -207,20 +203,30 @@ def load_llada(folder, device="cpu", dtype=None):
                          f"{len(places)} tensors")
     shapes = {PREFIX + name: shape for name, shape in weight_shapes(config)}
     check_names(folder, places, shapes)
+    stored = check_headers(places, shapes)
+    dtype = dtype or stored[PREFIX + "wte.weight"]
     weights = {}
     for shard in sorted(set(places.values())):
         with opened(shard) as file:
-            names = [name for name in shapes if places[name] == shard]
-            for name in names:
-                check_header(shard, name, file.get_slice(name), shapes[name])
-            for name in names:
-                weight = file.get_tensor(name)
-                low, high = weight.aminmax()        # nan, if one is
-                if not (high - low).isfinite():
-                    raise ValueError(f"{shard}: {name} has what is no number")
-                dtype = dtype or weight.dtype
-                weights[name.removeprefix(PREFIX)] = weight.to(device, dtype)
-    return from_weights(config, weights).to(device)     # (cos and sin; all else is there)
+            for name in shapes:
+                if places[name] == shard:
+                    weight = file.get_tensor(name)
+                    if not torch.stack(weight.aminmax()).isfinite().all():  # nan, if one is
+                        raise ValueError(f"{shard}: {name} has what is no number")
+                    weights[name.removeprefix(PREFIX)] = weight.to(device, dtype)
+    return around(config, weights).to(device)   # (cos and sin; all else is there)
+
+
+def around(config, weights):
+    """The network with these weights, which are taken as they are, not copied."""
+    # On the meta device shapes take no memory, and nothing is drawn. (Its normal_ would
+    # import half of torch.)
+    as_it_is = patch.object(torch.Tensor, "normal_", lambda weight, *_, **__: weight)
+    with ALONE, as_it_is, torch.device("meta"):
+        model = MaskedDiffusionLM(config).eval()
+    model.load_state_dict(weights, assign=True)
+    model.cos, model.sin = rotations(config)
+    return model
 
 
 def find_tensors(folder):
@@ -288,14 +294,26 @@ def check_names(folder, places, shapes):
             raise ValueError(f"{folder}: {what}: {short(min(names))}{more}")
 
 
-def check_header(shard, name, header, shape):
-    if tuple(header.get_shape()) != shape:
-        raise ValueError(f"{shard}: {name} has the shape {tuple(header.get_shape())}, where "
-                         f"config.json asks for {shape}")
-    if header.get_dtype() not in DTYPES:
-        raise ValueError(f"{shard}: {name} is of {header.get_dtype()}, where one of "
-                         f"{', '.join(DTYPES)} is needed: quantized weights are not read")
-
+def check_headers(places, shapes):
+    """{name: dtype}, before any tensor is read. Raises ValueError for another shape than
+    config.json's, or a dtype that is not LLaDA's."""
+    found = {}
+    for shard in sorted(set(places.values())):
+        with opened(shard) as file:
+            for name in shapes:
+                if places[name] != shard:
+                    continue
+                header = file.get_slice(name)
+                shape, dtype = tuple(header.get_shape()), header.get_dtype()
+                if shape != shapes[name]:
+                    raise ValueError(f"{shard}: {name} has the shape {shape}, where "
+                                     f"config.json asks for {shapes[name]}")
+                if dtype not in DTYPES:
+                    raise ValueError(f"{shard}: {name} is of {dtype}, where one of "
+                                     f"{', '.join(DTYPES)} is needed: quantized weights "
+                                     "are not read")
+                found[name] = DTYPES[dtype]
+    return found
 
 # ----------------------------------------------------------------------------------------
 # weights out
@@ -306,17 +324,19 @@ COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
               "modeling_llada.py")
 
 
-def export_llada(model, folder, source=None, again=False):
+def export_llada(model, folder, source=None, overwrite=False):
     """Write a model, LLaDA or a small one trained here, in LLaDA's layout.
 
-    source: the folder that it came from, whose tokenizer and code are copied; again: over
-    an earlier export of it. Raises ValueError if the folder holds a model, OSError if it
+    source: the folder that it came from, whose tokenizer and code are copied, and the
+    keys that are its own; overwrite: an earlier export of the same sizes. Raises ValueError if the folder holds a model, OSError if it
     can't be written.
     """
-    if again:
+    if overwrite:
         (Path(folder) / "config.json").unlink(missing_ok=True)
     weights, dtype = model.state_dict(), model.wte.weight.dtype
-    write_llada(folder, model.config, lambda name: weights[name].contiguous().cpu(), dtype)
+    keys = read_json(Path(source) / "config.json") if source else {}
+    write_llada(folder, model.config, lambda name: weights[name].contiguous().cpu(), dtype,
+                keys=keys)
     if source:
         copy_companions(source, folder)
 
@@ -328,15 +348,15 @@ def copy_companions(source, folder):
             shutil.copyfile(Path(source) / name, Path(folder) / name)
 
 
-def write_llada(folder, config, weight_of, dtype, shard=SHARD):
+def write_llada(folder, config, weight_of, dtype, most=SHARD, keys=()):
     """config.json and files of weights; weight_of(name) makes one when it is due, so that
-    never more than a shard's are in memory. config.json comes last: without it, a folder
-    is not whole."""
+    never more than a file's are in memory. config.json comes last: without it, a folder
+    is not whole. keys: of config.json, that the network does not know."""
     folder = Path(folder)
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a model: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    shards = plan_shards(config, dtype.itemsize, shard)
+    shards = plan_shards(config, dtype.itemsize, most)
     n, size, listed = len(shards), 0, {}
     for number, names in enumerate(shards, 1):
         file = "model.safetensors"
@@ -349,7 +369,7 @@ def write_llada(folder, config, weight_of, dtype, shard=SHARD):
     if n > 1:
         index = {"metadata": {"total_size": size}, "weight_map": listed}
         write_whole(folder / "model.safetensors.index.json", as_json(index))
-    write_whole(folder / "config.json", as_json(published(config, dtype)))
+    write_whole(folder / "config.json", as_json(published(config, dtype, keys)))
     for file in set(listed.values()):       # which the package lets nobody else read
         shutil.copymode(folder / "config.json", folder / file)
 
@@ -367,12 +387,16 @@ def plan_shards(config, itemsize, most):
     return shards
 
 
-def published(config, dtype):
-    """A ModelConfig as the dict in config.json."""
+def published(config, dtype, keys=()):
+    """A ModelConfig as the dict in config.json; keys: of another such dict."""
     own = {theirs: getattr(config, ours) for ours, theirs in {**SIZES, **NUMBERS}.items()}
-    own.update(embedding_size=config.vocab_size, pad_token_id=config.eos_id,
-               vocab_size=config.vocab_size - config.n_padding, n_kv_heads=config.n_head)
-    return {**PUBLISHED, **own, "torch_dtype": str(dtype).removeprefix("torch.")}
+    own.update(embedding_size=config.vocab_size, n_kv_heads=config.n_head,
+               vocab_size=config.vocab_size - config.n_padding)
+    found = {**PUBLISHED, "pad_token_id": config.eos_id, **dict(keys), **own}
+    for key in ("torch_dtype", "dtype"):
+        if key in found or key == "torch_dtype":
+            found[key] = str(dtype).removeprefix("torch.")
+    return found
 
 
 def as_json(value):
@@ -400,8 +424,8 @@ def check_memory(folder, device):
 
 def free_memory(device):
     """Bytes that a program can still take."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
     try:        # Linux; what only caches files is free, too
         text = Path("/proc/meminfo").read_text()
         return 1024 * int(re.search(r"MemAvailable: *([0-9]+) kB", text)[1])
@@ -490,7 +514,8 @@ def read_template(folder):
         raise ValueError(f"{path}: the chat template is none: {short(error)}") from None
 
 # ----------------------------------------------------------------------------------------
-# how JustGRPO's own evaluation reads and judges an answer (LeapLabTHU/JustGRPO at eebe50e)
+# how JustGRPO's own evaluation reads and judges an answer (LeapLabTHU/JustGRPO at
+# eebe50e; which text is read, at 1a2fddb)
 
 
 def final_answer(text):
@@ -529,8 +554,8 @@ def as_number(answer):
     """The one number in an answer, a fraction counts as one; None if there is none, or
     several. Thousands' commas and signs of money and percent are nothing, and so are
     words: units, mostly."""
-    text = FRACTION.sub(r"\1/\2", re.sub(r"[,$%\s]", "", answer))
-    found = re.findall(rf"({ONE_NUMBER})(?:/({ONE_NUMBER}))?", text)
+    text = FRACTION.sub(r"\1/\2", re.sub(r"[,$%]", "", answer))
+    found = re.findall(rf"({ONE_NUMBER})(?:\s*/\s*({ONE_NUMBER}))?", text)
     if len(found) != 1:
         return None
     top, bottom = float(found[0][0]), float(found[0][1] or 1)
@@ -558,7 +583,7 @@ class Chat(Task):
     until July 2026 (commit 1a2fddb). Raises ValueError.
     """
     name = "llada"
-    rule, rule_at = "JustGRPO's", "docs/llada.md"
+    has_hashes = False
     is_padded = False
 
     def __init__(self, folder, config, completion_length=256, with_prompt=False):
@@ -584,10 +609,11 @@ class Chat(Task):
         return self.config.eos_id
 
     def digest(self):
-        """SHA-256 of config and weights: names the model."""
+        """SHA-256 of all that the texts depend on: config, weights, tokenizer, chat."""
+        names = "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+        paths = [self.folder / name for name in names if (self.folder / name).exists()]
         found = hashlib.sha256()
-        for path in [self.folder / "config.json", *sorted(set(
-                find_tensors(self.folder).values()))]:
+        for path in paths + sorted(set(find_tensors(self.folder).values())):
             with open(path, "rb") as file:
                 for block in iter(lambda: file.read(2**20), b""):
                     found.update(block)
@@ -595,7 +621,7 @@ class Chat(Task):
 
     def export(self, model, folder):
         """Write a model that was trained from this folder's."""
-        export_llada(model, folder, self.folder, again=True)
+        export_llada(model, folder, self.folder, overwrite=True)
 
     def length_of(self, question):
         return len(self.tokenizer.chat_ids(question))
@@ -615,12 +641,13 @@ class Chat(Task):
         return torch.tensor(rows, dtype=torch.long)
 
     def extracted(self, text):
-        return final_answer(text) or None
+        answer = final_answer(text)
+        return None if as_number(answer) is None else answer
 
     def is_right(self, text, answer):
         return same_number(final_answer(text), answer)
 
-    def judged(self, text, problem):
+    def judged_text(self, text, problem):
         if not self.with_prompt:
             return text
         return self.tokenizer.decode(self.tokenizer.chat_ids(problem["question"])) + text

@@ -15,7 +15,6 @@ C = n_embd, H heads, n positions that somebody wants to know.
 """
 import threading
 from dataclasses import dataclass
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +28,7 @@ ALONE = threading.Lock()
 
 @dataclass
 class ModelConfig:
-    vocab_size: int         # rows of embedding and head
+    vocab_size: int
     mask_id: int            # never predicted: its logit is -inf
     eos_id: int             # ends a completion and fills the rest of it
     max_length: int = 64    # longest canvas, P + L
@@ -39,7 +38,7 @@ class ModelConfig:
     n_hidden: int = 384     # width of the MLP; LLaDA uses 3 * n_embd as well
     rope_theta: float = 100.0   # wavelengths of 6 to 500 tokens: the canvas is short
     norm_eps: float = 1e-5
-    n_padding: int = 0      # of these rows, the last that stand for no token
+    n_padding: int = 0      # unused rows at the end of embedding and head
 
 
 class Block(nn.Module):
@@ -97,6 +96,14 @@ class Block(nn.Module):
         return self.ff_out(F.silu(self.ff_proj(x)) * self.up_proj(x))
 
 
+def rotations(config):
+    """cos and sin of every position's angles, (max_length, C/2H) each."""
+    half = config.n_embd // config.n_head // 2
+    frequency = config.rope_theta ** (-torch.arange(half) / half)       # (C/2H,)
+    angle = torch.arange(config.max_length)[:, None] * frequency  # (max_length, C/2H)
+    return angle.cos(), angle.sin()
+
+
 def rotate(x, cos, sin):
     """Rotary position embedding (RoPE), half-split: pairs are (i, i + half). In float32,
     as cos and sin are, whatever x is."""
@@ -112,14 +119,9 @@ class MaskedDiffusionLM(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.ff_out = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-        half = config.n_embd // config.n_head // 2
-        # These are no weights: real numbers also where the weights are still to come, on
-        # the meta device (see from_weights).
-        frequency = config.rope_theta ** (-torch.arange(half, device="cpu") / half)
-        position = torch.arange(config.max_length, device="cpu")
-        angle = position[:, None] * frequency                       # (max_length, half)
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
+        cos, sin = rotations(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
         nn.init.normal_(self.wte.weight, std=config.n_embd ** -0.5)
         nn.init.normal_(self.ff_out.weight, std=0.02)
 
@@ -171,11 +173,10 @@ def diffusion_loss(model, prompt, completion, t, is_masked):
 
 
 def from_weights(config, weights):
-    """A model of these saved weights (name -> tensor), in eval mode: they are taken as
-    they are, of whatever dtype, not copied.
+    """A model of these saved weights (name -> tensor), in eval mode.
 
     Raises ValueError unless names and shapes are exactly those of a network of this
-    config.
+    config, before any memory is taken for it.
     """
     if not (0 < config.n_layer <= len(weights) and 0 < config.max_length <= 2**14):
         raise ValueError("layers are missing, or the canvas is beyond all bounds")
@@ -187,11 +188,9 @@ def from_weights(config, weights):
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     if shapes != dict(weight_shapes(config)):
         raise ValueError("weights are missing, or not of this size")
-    # Shapes alone: no memory, and nothing is drawn. (normal_ would import half of torch.)
-    as_it_is = patch.object(torch.Tensor, "normal_", lambda weight, *_, **__: weight)
-    with ALONE, as_it_is, torch.device("meta"):
+    with ALONE:     # draws weights, which are then replaced
         model = MaskedDiffusionLM(config).eval()
-    model.load_state_dict(weights, assign=True)
+    model.load_state_dict(weights)
     return model
 
 

@@ -130,7 +130,7 @@ def decode(data, most):
             raise ValueError("no kind of tensor")
         array = np.frombuffer(body, dtype, math.prod(shape), offset)   # or it is not there
         offset += array.nbytes
-        return torch.tensor(array.reshape(shape))
+        return torch.from_numpy(array.reshape(shape).copy())
 
     value = json.loads(data[8:offset], object_hook=restore)
     if type(value) is not dict or offset != len(body):

@@ -479,8 +479,7 @@ def parse_decoder_flags(parser, argv, **others):
     """The flags; with --llada, of which others are the defaults, too."""
     first, _ = parser.parse_known_args(argv)    # twice: first for whose defaults are wanted
     if first.llada:
-        blocks = min(32, first.length)
-        parser.set_defaults(order="confidence", block_length=blocks, **others)
+        parser.set_defaults(order="confidence", block_length=min(32, first.length), **others)
     return parser.parse_args(argv)
 
 
@@ -597,9 +596,11 @@ def pick_problem(args, task, model):
         problem = task.problem("test", args.index)
     else:
         problem = {"question": args.prompt + task.after_question}
-    n_tokens = len(task.tokenizer.encode_ordinary(problem["question"]))
-    longest = model.config.max_length - task.completion_length  # more than in training
-    length = min(max(task.prompt_length, n_tokens), longest)
+    length = None
+    if task.is_padded:      # it may be longer than in training
+        n_tokens = len(task.tokenizer.encode_ordinary(problem["question"]))
+        longest = model.config.max_length - task.completion_length
+        length = min(max(task.prompt_length, n_tokens), longest)
     return problem, task.prompts([problem["question"]] * args.samples, length)
 
 

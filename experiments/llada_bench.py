@@ -29,9 +29,8 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from eval_gsm8k import print_table
-from llada import load_llada
 from runs import ends_quietly, may_write, write_csv
-from sample import Decoder, generate, pick_device
+from sample import Decoder, generate, import_llada, pick_device
 
 COLUMNS = ["what", "dtype", "value", "unit", "device"]
 SIZE = "--layers 24 --width 896 --heads 14 --hidden 2688 --rows 126464 --max-length 4096"
@@ -111,7 +110,7 @@ def canvas_of(model, device):
 def loading(folder, device, dtype):
     start = time.perf_counter()
     with Peak() as peak:
-        model = load_llada(folder, device, dtype)
+        model = import_llada().load_llada(folder, device, dtype)
     seconds = time.perf_counter() - start
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     yield "parameters", sum(p.numel() for p in model.parameters()), ""
@@ -130,7 +129,7 @@ def loading(folder, device, dtype):
 @torch.no_grad()
 def evaluations(folder, device, dtype):
     """Forward evaluations a second, and what the products alone would allow."""
-    model = load_llada(folder, device, dtype)
+    model = import_llada().load_llada(folder, device, dtype)
     canvas, wanted = canvas_of(model, device)
     whole = seconds_of(lambda: model(canvas, wanted), device)
     config, weight = model.config, model.wte.weight
@@ -156,7 +155,7 @@ def evaluations(folder, device, dtype):
 def decoding(folder, device, dtype):
     """Tokens a second, at the end of a canvas; of random weights, so that decoders whose
     steps depend on certainty say nothing here."""
-    model = load_llada(folder, device, dtype)
+    model = import_llada().load_llada(folder, device, dtype)
     canvas, wanted = canvas_of(model, device)
     prompt = canvas[:, :-BLOCK]
     with torch.no_grad():
@@ -171,7 +170,7 @@ def decoding(folder, device, dtype):
 def draws(folder, device, dtype):
     """Memory of a step at temperature 1 that looks at the whole completion: what draws
     from the whole vocabulary takes at 256 places at once."""
-    model = load_llada(folder, device, dtype)
+    model = import_llada().load_llada(folder, device, dtype)
     canvas, _ = canvas_of(model, device)
     prompt = canvas[:, :PROMPT].contiguous()
     decoder = Decoder("top_probability", "k", LENGTH, temperature=1.0)      # one step

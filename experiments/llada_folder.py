@@ -19,18 +19,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from tqdm import tqdm
 
-from llada import SHARD, Vocabulary, copy_companions, export_llada, write_llada
 from model import ModelConfig, weight_shapes
 from runs import ends_quietly, plain
-from sample import load_checkpoint
+from sample import import_llada, load_checkpoint
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "tests/fixtures/llada/tokenizer"
 
 
 def write_random(folder, n_layer=2, n_embd=32, n_head=4, n_hidden=96, max_length=512,
-                 n_rows=None, dtype=torch.float32, seed=0, shard=SHARD):
-    """Random weights, drawn as they are written: no more than a shard's are in memory."""
-    vocabulary = Vocabulary(TOKENIZER)
+                 n_rows=None, dtype=torch.float32, seed=0, most=3 * 10**9):
+    """Random weights, drawn as they are written, in files of at most so many bytes: no
+    more than one file's are in memory."""
+    llada = import_llada()
+    vocabulary = llada.Vocabulary(TOKENIZER)
     mask_id, eos_id = vocabulary.encode("<|mdm_mask|><|endoftext|>")
     n_rows = n_rows or vocabulary.n_vocab
     config = ModelConfig(n_rows, mask_id, eos_id, max_length, n_layer, n_head, n_embd,
@@ -47,15 +48,16 @@ def write_random(folder, n_layer=2, n_embd=32, n_head=4, n_hidden=96, max_length
             scale = 1.0 if name == "wte.weight" else 1 / math.sqrt(shape[1])
             return torch.randn(shape, generator=generator).mul_(scale).to(dtype)
 
-        write_llada(folder, config, weight_of, dtype, shard)
-    copy_companions(TOKENIZER, folder)
+        llada.write_llada(folder, config, weight_of, dtype, most)
+    llada.copy_companions(TOKENIZER, folder)
     return sum(math.prod(shape) for shape in shapes.values())
 
 
 @ends_quietly
 def main(argv=None):
     parser = argparse.ArgumentParser(
-        description="Write a folder of LLaDA's layout.", allow_abbrev=False,
+        description="Write a folder of LLaDA's layout.", usage=argparse.SUPPRESS,
+        allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("folder", help="to write; it holds no model yet")
@@ -72,7 +74,7 @@ def main(argv=None):
     try:
         if args.checkpoint:
             model, _, _ = load_checkpoint(args.checkpoint)
-            export_llada(model, args.folder)
+            import_llada().export_llada(model, args.folder)
             n = sum(p.numel() for p in model.parameters())
         else:
             n = write_random(args.folder, args.layers, args.width, args.heads, args.hidden,

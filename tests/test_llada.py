@@ -1,6 +1,6 @@
-"""The file that you just read is LLaDA: its weights, tokenizer, chat and judgement, in and out.
+"""LLaDA's weights in and out, its tokenizer and chat, how answers are judged, the scripts on it.
 
-tests/fixtures/llada has what the reference code gives, and how it was made.
+tests/fixtures/llada has what the reference code gives, and how that was made.
 """
 import json
 import math
@@ -113,7 +113,7 @@ def weight_map(folder):
 # the network
 
 @pytest.mark.parametrize("case", EXPECTED, ids=lambda case: case["name"])
-@pytest.mark.parametrize("dtype, tolerance", [(None, 1e-4), (torch.bfloat16, 0.2)], ids=str)
+@pytest.mark.parametrize("dtype, tolerance", [(None, 1e-4), (torch.bfloat16, 0.15)], ids=str)
 def test_logits_are_the_reference_codes_in_every_column_but_the_masks(case, dtype, tolerance):
     found = load_llada(TINY, dtype=dtype)(torch.tensor(case["input_ids"]))
     expected = torch.tensor(case["logits"])
@@ -379,7 +379,7 @@ def damaged(data, rng):
 
 @pytest.mark.slow
 def test_a_folder_damaged_at_random_is_refused_in_one_line_or_runs(tmp_path):
-    write_random(tmp_path, n_embd=16, n_hidden=48, max_length=160, shard=30_000)
+    write_random(tmp_path, n_embd=16, n_hidden=48, max_length=160, most=30_000)
     files, rng = sorted(tmp_path.iterdir()), random.Random(0)
     n_refused = 0
     for _ in range(3000):
@@ -408,6 +408,14 @@ def test_a_round_trip_has_the_same_bytes_and_config(tiny, tmp_path):
     assert new.pop("torch_dtype") == "float32" and new == old and list(new) == list(old)
 
 
+def test_keys_of_a_fork_s_own_go_out_with_its_model(copy, tmp_path):
+    own = {"flash_attn_varlen": True, "dtype": "float16", "use_cache": True, "pad_token_id": 3}
+    change(copy, **own)
+    export_llada(load_llada(copy, dtype=torch.bfloat16), tmp_path / "out", source=copy)
+    found = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert found.items() >= {**own, "dtype": "bfloat16", "torch_dtype": "bfloat16"}.items()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_small_model_of_ours_goes_out_and_comes_back_as_it_was(tmp_path, dtype):
     config = ModelConfig(50, mask_id=48, eos_id=49, max_length=24, n_layer=2, n_head=2, n_embd=16,
@@ -424,7 +432,7 @@ def test_a_small_model_of_ours_goes_out_and_comes_back_as_it_was(tmp_path, dtype
 
 
 def test_many_shards_have_an_index_and_are_no_larger_than_asked(tmp_path):
-    write_random(tmp_path / "out", shard=50_000)
+    write_random(tmp_path / "out", most=50_000)
     files = sorted(tmp_path.glob("out/*.safetensors"))
     n = len(files)
     assert n > 3 and files[0].name == f"model-00001-of-{n:05}.safetensors"
@@ -444,7 +452,7 @@ def test_the_published_8b_has_291_tensors_of_16_gigabytes():
     assert len(plan_shards(config, 2, llada.SHARD)) == 6
 
 
-def test_names_are_those_of_the_published_file(tiny):
+def test_names_are_the_published_ones_that_the_fixture_has(tiny):
     published = load_file(TINY / "model.safetensors")
     assert {llada.PREFIX + name for name, _ in weight_shapes(tiny.config)} == published.keys()
 
@@ -604,7 +612,8 @@ def test_the_answer_is_the_first_that_is_found_of_five(text, answer):
     ("0.001", "0", False), (r"\frac{1}{2}", "0.5", True), (r"\dfrac{36}{2}", "18", True),
     ("36/2", "18", True), ("1/0", "1", False), ("", "0", False), ("eighteen", "18", False),
     ("18 or 19", "18", False), ("18\n#### 18", "18", False), ("3 * 6", "18", False),
-    ("9" * 400, "9", False), ("1.2.3", "1.2", False)])
+    ("9" * 400, "9", False), ("1.2.3", "1.2", False), ("18 19", "1819", False),
+    ("3 1/2", "3.5", False), ("36 / 2", "18", True), ("$-5", "-5", True)])
 def test_equal_is_one_number_to_one_part_in_ten_thousand_or_its_percentage(answer, gold, right):
     assert same_number(answer, gold) is right
 
@@ -697,10 +706,14 @@ def test_texts_of_another_model_or_protocol_are_not_gone_on_with(small, question
     evaluate(small, questions, "--texts", str(path), "--limit", "2")
     other = tmp_path / "other"
     write_random(other, n_embd=16, n_hidden=48, max_length=160, seed=1)
-    for folder, *flags in ((other,), (small, "--with-prompt"), (small, "--dtype", "bfloat16")):
+    chatty = Path(shutil.copytree(small, tmp_path / "chatty"))
+    (chatty / "chat_template.jinja").write_text("Say: {{ messages[0]['content'] }}")
+    for folder, *flags in ((other,), (chatty,), (small, "--with-prompt"),
+                           (small, "--dtype", "bfloat16")):
         with pytest.raises(SystemExit):
             evaluate(folder, questions, "--texts", str(path), "--limit", "2", *flags)
         assert "not of this evaluation" in capsys.readouterr().err
+    evaluate(small, questions, "--texts", str(path), "--limit", "2", "--dtype", "float32")
 
 
 def test_the_trap_is_four_decoders_and_their_leads(small, questions, tmp_path, capsys):
@@ -783,13 +796,6 @@ def test_justgrpo_trains_the_tiny_fixture_and_the_result_goes_out(run, tmp_path)
     assert all(not trained[name].equal(before[name]) for name in before)
     assert load_llada(tmp_path / "out")(torch.zeros(1, 5).long()).equal(
         model(torch.zeros(1, 5).long()))
-
-
-def train_it(folder, out, questions, *flags):
-    train.main(["--stage", "grpo", "--llada", str(folder), "--data", str(questions), "--test",
-                str(questions), "--out", str(out), "--length", "8", "--device", "cpu",
-                "--problems", "2", "--trap-problems", "2", "--samples", "2", "--grpo-steps", "1",
-                "--rollouts", "2", *flags])
 
 
 @pytest.fixture(scope="module")
