@@ -118,12 +118,12 @@ def read_config(folder):
     config = read_json(path)
     refuse_others(config, path)
     check_keys(config, path)
-    sizes = {ours: whole(config, theirs, path) for ours, theirs in SIZES.items()}
-    numbers = {ours: positive(config, theirs, path) for ours, theirs in NUMBERS.items()}
-    rows = n_tokens = whole(config, "vocab_size", path)
+    sizes = {ours: whole_number(config, theirs, path) for ours, theirs in SIZES.items()}
+    numbers = {ours: number_in(config, theirs, path) for ours, theirs in NUMBERS.items()}
+    rows = n_tokens = whole_number(config, "vocab_size", path)
     # Rows beyond the vocabulary make the matrices a rounder size; none is a token.
     if config.get("embedding_size") is not None:
-        rows = whole(config, "embedding_size", path)
+        rows = whole_number(config, "embedding_size", path)
     if rows < n_tokens:
         raise ValueError(f"{path}: embedding_size is {rows}, vocab_size {n_tokens}")
     if sizes["n_embd"] % (2 * sizes["n_head"]):
@@ -169,7 +169,7 @@ def refuse_others(config, path):
                          f"architectures {short(config.get('architectures'))}: not LLaDA")
 
 
-def whole(config, key, path):
+def whole_number(config, key, path):
     value = config.get(key)
     least = 0 if key.endswith("_token_id") else 1
     most = 2**14 if key == "max_sequence_length" else 2**24
@@ -179,7 +179,7 @@ def whole(config, key, path):
     return value
 
 
-def positive(config, key, path):
+def number_in(config, key, path):
     value = config.get(key)
     if type(value) not in (int, float) or not 0 < value < 1e12:
         raise ValueError(f"{path}: {key} is {short(value)}, where a number above 0 is needed")
