@@ -328,8 +328,8 @@ def export_llada(model, folder, source=None, overwrite=False):
     """Write a model, LLaDA or a small one trained here, in LLaDA's layout.
 
     source: the folder that it came from, whose tokenizer and code are copied, and the
-    keys that are its own; overwrite: an earlier export of the same sizes. Raises ValueError if the folder holds a model, OSError if it
-    can't be written.
+    keys that are its own; overwrite: an earlier export of the same sizes. Raises
+    ValueError if the folder holds a model, OSError if it can't be written.
     """
     if overwrite:
         (Path(folder) / "config.json").unlink(missing_ok=True)
