@@ -334,28 +334,26 @@ def export_llada(model, folder, source=None, overwrite=False):
     if overwrite:
         (Path(folder) / "config.json").unlink(missing_ok=True)
     weights, dtype = model.state_dict(), model.wte.weight.dtype
-    keys = read_json(Path(source) / "config.json") if source else {}
     write_llada(folder, model.config, lambda name: weights[name].contiguous().cpu(), dtype,
-                keys=keys)
-    if source:
-        copy_companions(source, folder)
+                source)
 
 
-def copy_companions(source, folder):
-    """Of what stands beside the weights, what is there."""
-    for name in COMPANIONS:
-        if (Path(source) / name).exists():
-            shutil.copyfile(Path(source) / name, Path(folder) / name)
+def write_llada(folder, config, weight_of, dtype, source=None, most=SHARD):
+    """A folder of LLaDA's layout. config.json comes last: without it, it is not whole.
 
-
-def write_llada(folder, config, weight_of, dtype, most=SHARD, keys=()):
-    """config.json and files of weights; weight_of(name) makes one when it is due, so that
-    never more than a file's are in memory. config.json comes last: without it, a folder
-    is not whole. keys: of config.json, that the network does not know."""
-    folder = Path(folder)
+    weight_of(name) makes a weight when it is due, so that never more than a file's, most
+    bytes, are in memory; source: see export_llada.
+    """
+    folder, keys = Path(folder), {}
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a model: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    if source:
+        for name in COMPANIONS:
+            if (Path(source) / name).exists():
+                shutil.copyfile(Path(source) / name, folder / name)
+        if (Path(source) / "config.json").exists():
+            keys = read_json(Path(source) / "config.json")
     shards = plan_shards(config, dtype.itemsize, most)
     n, size, listed = len(shards), 0, {}
     for number, names in enumerate(shards, 1):

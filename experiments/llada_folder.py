@@ -48,8 +48,7 @@ def write_random(folder, n_layer=2, n_embd=32, n_head=4, n_hidden=96, max_length
             scale = 1.0 if name == "wte.weight" else 1 / math.sqrt(shape[1])
             return torch.randn(shape, generator=generator).mul_(scale).to(dtype)
 
-        llada.write_llada(folder, config, weight_of, dtype, most)
-    llada.copy_companions(TOKENIZER, folder)
+        llada.write_llada(folder, config, weight_of, dtype, TOKENIZER, most)
     return sum(math.prod(shape) for shape in shapes.values())
 
 
