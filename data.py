@@ -309,6 +309,10 @@ class Task:
             return False
         return split == "test" or len(encode(row["solution"])) < self.completion_length
 
+    @property
+    def n_vocab(self):
+        return self.tokenizer.n_vocab
+
     def length_of(self, question):
         """How many tokens its prompt has."""
         return self.prompt_length

@@ -291,7 +291,7 @@ def evaluate(model, task, problems, decoder, n_samples=1, seed=0, budget=BUDGET,
 
 def batch_size(task, n_samples, budget=BUDGET):
     """How many problems are sampled at a time."""
-    return max(1, budget // (n_samples * task.completion_length * task.tokenizer.n_vocab))
+    return max(1, budget // (n_samples * task.completion_length * task.n_vocab))
 
 
 def batches_of(task, problems, size):
@@ -406,7 +406,8 @@ class Texts:
             raise ValueError("lines are missing or in another order")
         sides = [side for pair in line["measures"].values() for side in pair]
         if not (type(line["text"]) is str and type(line["nfe"]) is int and sides
-                and all(type(side) is float for side in sides)
+                and 0 < line["nfe"] < 2**31 and all(type(side) is float for side in sides)
+                and all(len(pair) == 2 for pair in line["measures"].values())
                 and line["measures"].keys() == (self.lines or [line])[0]["measures"].keys()):
             raise ValueError("changed by hand")
         return line
@@ -696,6 +697,8 @@ def decoders_of(args, decoder):
     same blocks and at the same temperature."""
     if not args.trap:
         return {"": decoder}
+    if args.samples > 1 and args.temperature == 0:
+        raise ValueError("--trap: at temperature 0 samples are all equal; give a --temperature")
     sure = replace(decoder, order="top_probability", select="k", value=1.0)
     return {"left_to_right": replace(sure, order="left_to_right", block_length=None),
             "confidence": replace(sure, order="confidence"), "top_probability": sure,
@@ -708,10 +711,14 @@ def pick_problems(args, task):
     problems = task.held_out("test", args.limit)
     if not task.is_padded:
         problems.sort(key=lambda problem: task.length_of(problem["question"]))
+    # Whole batches: in another one a problem's logits are rounded in another way.
+    batches = batches_of(task, problems, batch_size(task, args.samples))
+    ends = np.cumsum([0] + [len(batch) for batch in batches])
     number, n = args.shard or (1, 1)
-    first, end = len(problems) * (number - 1) // n, len(problems) * number // n
+    first, end = [int(ends[len(batches) * i // n]) for i in (number - 1, number)]
     if first == end:
-        raise ValueError(f"--shard {number}/{n}: of {len(problems)} problems none is left")
+        raise ValueError(f"--shard {number}/{n}: {len(problems)} problems are just "
+                         f"{len(batches)} batches: make fewer parts")
     return problems, first, end
 
 

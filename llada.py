@@ -22,7 +22,6 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -115,7 +114,11 @@ def read_config(folder):
     """config.json -> ModelConfig. Raises ValueError, which names the key, for what
     model.py is not."""
     path = Path(folder) / "config.json"
-    config = read_json(path)
+    return network(read_json(path), path)
+
+
+def network(config, path):
+    """The dict of a config.json, which is at path -> ModelConfig."""
     refuse_others(config, path)
     check_keys(config, path)
     sizes = {ours: whole_number(config, theirs, path) for ours, theirs in SIZES.items()}
@@ -132,6 +135,8 @@ def read_config(folder):
     for key in ("mask_id", "eos_id"):
         if sizes[key] >= n_tokens:
             raise ValueError(f"{path}: {SIZES[key]} is {sizes[key]}, vocab_size {n_tokens}")
+    if sizes["mask_id"] == sizes["eos_id"]:
+        raise ValueError(f"{path}: mask_token_id and eos_token_id are both {sizes['mask_id']}")
     return ModelConfig(rows, n_padding=rows - n_tokens, **sizes, **numbers)
 
 
@@ -172,7 +177,7 @@ def refuse_others(config, path):
 def whole_number(config, key, path):
     value = config.get(key)
     least = 0 if key.endswith("_token_id") else 1
-    most = 2**14 if key == "max_sequence_length" else 2**24
+    most = {"max_sequence_length": 2**14, "n_layers": 2**12}.get(key, 2**24)
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{path}: {key} is {short(value)}, where a whole number from {least} "
                          f"to {most} is needed")
@@ -204,7 +209,9 @@ def load_llada(folder, device="cpu", dtype=None):
     shapes = {PREFIX + name: shape for name, shape in weight_shapes(config)}
     check_names(folder, places, shapes)
     stored = check_headers(places, shapes)
-    dtype = dtype or stored[PREFIX + "wte.weight"]
+    if dtype is None and len(stored) > 1:
+        raise ValueError(f"{folder}: tensors are of {', '.join(sorted(stored))}: give a --dtype")
+    dtype = dtype or DTYPES[min(stored)]
     weights = {}
     for shard in sorted(set(places.values())):
         with opened(shard) as file:
@@ -214,7 +221,12 @@ def load_llada(folder, device="cpu", dtype=None):
                     if not torch.stack(weight.aminmax()).isfinite().all():  # nan, if one is
                         raise ValueError(f"{shard}: {name} has what is no number")
                     weights[name.removeprefix(PREFIX)] = weight.to(device, dtype)
-    return around(config, weights).to(device)   # (cos and sin; all else is there)
+    model = around(config, weights).to(device)      # (cos and sin; all else is there)
+    canvas = torch.tensor([[config.eos_id, config.mask_id]], device=device)
+    with torch.no_grad():
+        if model(canvas).log_softmax(-1).isnan().any():
+            raise ValueError(f"{folder} does not run: its logits are no numbers")
+    return model
 
 
 def around(config, weights):
@@ -295,9 +307,9 @@ def check_names(folder, places, shapes):
 
 
 def check_headers(places, shapes):
-    """{name: dtype}, before any tensor is read. Raises ValueError for another shape than
-    config.json's, or a dtype that is not LLaDA's."""
-    found = {}
+    """The names of their dtypes, before any tensor is read. Raises ValueError for another
+    shape than config.json's, or a dtype that is not LLaDA's."""
+    found = set()
     for shard in sorted(set(places.values())):
         with opened(shard) as file:
             for name in shapes:
@@ -312,7 +324,7 @@ def check_headers(places, shapes):
                     raise ValueError(f"{shard}: {name} is of {dtype}, where one of "
                                      f"{', '.join(DTYPES)} is needed: quantized weights "
                                      "are not read")
-                found[name] = DTYPES[dtype]
+                found.add(dtype)
     return found
 
 # ----------------------------------------------------------------------------------------
@@ -327,33 +339,56 @@ COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 def export_llada(model, folder, source=None, overwrite=False):
     """Write a model, LLaDA or a small one trained here, in LLaDA's layout.
 
-    source: the folder that it came from, whose tokenizer and code are copied, and the
-    keys that are its own; overwrite: an earlier export of the same sizes. Raises
-    ValueError if the folder holds a model, OSError if it can't be written.
+    source: the folder that it came from, or what read_companions made of it: tokenizer,
+    code and keys go along. overwrite: an earlier export. Raises ValueError if the folder
+    holds a model, OSError if it can't be written.
     """
+    if source and not isinstance(source, dict):
+        source = read_companions(source)
     if overwrite:
-        (Path(folder) / "config.json").unlink(missing_ok=True)
+        for path in [Path(folder) / "config.json", *find_files(folder)]:
+            path.unlink(missing_ok=True)
     weights, dtype = model.state_dict(), model.wte.weight.dtype
     write_llada(folder, model.config, lambda name: weights[name].contiguous().cpu(), dtype,
                 source)
 
 
-def write_llada(folder, config, weight_of, dtype, source=None, most=SHARD):
+def read_companions(folder):
+    """{name: bytes} of what stands beside the weights, config.json included."""
+    found = {}
+    for name in ("config.json", *COMPANIONS):
+        path = Path(folder) / name
+        if path.exists():
+            if not path.is_file() or path.stat().st_size > 2**26:
+                raise ValueError(f"{path} is no file, or one of more than 64 MB")
+            found[name] = path.read_bytes()
+    return found
+
+
+def find_files(folder):
+    """Those of a model, in a folder that may not be there."""
+    return [path for pattern in ("config.json", "tokenizer.json", "model*.safetensors",
+                                 "model.safetensors.index.json")
+            for path in sorted(Path(folder).glob(pattern))]
+
+
+def write_llada(folder, config, weight_of, dtype, companions=None, most=SHARD):
     """A folder of LLaDA's layout. config.json comes last: without it, it is not whole.
 
     weight_of(name) makes a weight when it is due, so that never more than a file's, most
-    bytes, are in memory; source: see export_llada.
+    bytes, are in memory; companions: see read_companions. Raises ValueError for a config
+    that load_llada would refuse, and for a folder that holds a model.
     """
-    folder, keys = Path(folder), {}
-    if (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds a model: name another folder")
+    folder, companions = Path(folder), dict(companions or {})
+    keys = json.loads(companions.pop("config.json", b"{}"))
+    own = published(config, dtype, keys)
+    network(own, folder / "config.json")
+    taken = find_files(folder)
+    if taken:
+        raise ValueError(f"{taken[0]} is there: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    if source:
-        for name in COMPANIONS:
-            if (Path(source) / name).exists():
-                shutil.copyfile(Path(source) / name, folder / name)
-        if (Path(source) / "config.json").exists():
-            keys = read_json(Path(source) / "config.json")
+    for name, data in companions.items():
+        write_whole(folder / name, data)
     shards = plan_shards(config, dtype.itemsize, most)
     n, size, listed = len(shards), 0, {}
     for number, names in enumerate(shards, 1):
@@ -361,13 +396,16 @@ def write_llada(folder, config, weight_of, dtype, source=None, most=SHARD):
         if n > 1:
             file = f"model-{number:05}-of-{n:05}.safetensors"
         tensors = {PREFIX + name: weight_of(name) for name in names}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
+        try:
+            save_file(tensors, folder / file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(f"{folder / file} can't be written: {error}") from None
         size += sum(tensor.nbytes for tensor in tensors.values())
         listed.update(dict.fromkeys(tensors, file))
     if n > 1:
         index = {"metadata": {"total_size": size}, "weight_map": listed}
         write_whole(folder / "model.safetensors.index.json", as_json(index))
-    write_whole(folder / "config.json", as_json(published(config, dtype, keys)))
+    write_whole(folder / "config.json", as_json(own))
     for file in set(listed.values()):       # which the package lets nobody else read
         shutil.copymode(folder / "config.json", folder / file)
 
@@ -385,12 +423,12 @@ def plan_shards(config, itemsize, most):
     return shards
 
 
-def published(config, dtype, keys=()):
+def published(config, dtype, keys):
     """A ModelConfig as the dict in config.json; keys: of another such dict."""
     own = {theirs: getattr(config, ours) for ours, theirs in {**SIZES, **NUMBERS}.items()}
     own.update(embedding_size=config.vocab_size, n_kv_heads=config.n_head,
                vocab_size=config.vocab_size - config.n_padding)
-    found = {**PUBLISHED, "pad_token_id": config.eos_id, **dict(keys), **own}
+    found = {**PUBLISHED, "pad_token_id": config.eos_id, **keys, **own}
     for key in ("torch_dtype", "dtype"):
         if key in found or key == "torch_dtype":
             found[key] = str(dtype).removeprefix("torch.")
@@ -444,21 +482,19 @@ class Vocabulary:
         path = Path(folder) / "tokenizer.json"
         if not path.is_file():
             raise ValueError(f"{path} is not there: copy the tokenizer beside the weights")
-        try:
-            # Two, for in a text of the user's special tokens are no special tokens.
-            self.plain, self.special = [Tokenizer.from_file(str(path)) for _ in range(2)]
-        except Exception as error:      # the package has no other
-            raise ValueError(f"{path} is no tokenizer: {short(error)}") from None
+        # Two, for in a text of the user's special tokens are no special tokens.
+        self.plain, self.special = read_tokenizer(path), read_tokenizer(path)
         self.plain.encode_special_tokens = True
-        self.n_vocab = 1 + max(self.plain.get_vocab(with_added_tokens=True).values())
+        known = self.plain.get_vocab(with_added_tokens=True)
+        self.n_vocab = 1 + max(known.values(), default=-1)
         self.template, self.bos = read_template(Path(folder))
 
     def encode_ordinary(self, text):
-        return self.plain.encode(text, add_special_tokens=False).ids
+        return encode_by(self.plain, text)
 
     def encode(self, text):
         """Token ids; special tokens in the text are these tokens."""
-        return self.special.encode(text, add_special_tokens=False).ids
+        return encode_by(self.special, text)
 
     def decode(self, ids):
         """The text, without special tokens; ids that the file does not know are nothing."""
@@ -472,10 +508,10 @@ class Vocabulary:
         of the answer. Without a template, as a base may be, the question alone."""
         if self.template is None:
             return question
-        messages = [{"role": "user", "content": question}]
+        known = {"bos_token": self.bos} if isinstance(self.bos, str) else {}
         try:
-            return self.template.render(messages=messages, bos_token=self.bos,
-                                        add_generation_prompt=True)
+            return self.template.render(messages=[{"role": "user", "content": question}],
+                                        add_generation_prompt=True, **known)
         except Exception as error:      # whatever a template does
             raise ValueError(f"the chat template failed: {short(error)}") from None
 
@@ -493,6 +529,30 @@ class Vocabulary:
         return self.encode(before) + self.encode_ordinary(content) + self.encode(after)
 
 
+def read_tokenizer(path):
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+        # What may be left in the file of somebody's training or batches.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        if hasattr(tokenizer.model, "dropout"):
+            tokenizer.model.dropout = None
+    except BaseException as error:      # a panic of the package's is no Exception
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise ValueError(f"{path} is no tokenizer: {short(error)}") from None
+    return tokenizer
+
+
+def encode_by(tokenizer, text):
+    try:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+    except BaseException as error:      # as in read_tokenizer
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise ValueError(f"no tokens for {short(text)}: {short(error)}") from None
+
+
 def read_template(folder):
     """The chat template, compiled (None without one), and the text of bos_token."""
     path = folder / "tokenizer_config.json"
@@ -500,7 +560,7 @@ def read_template(folder):
     source, bos = config.get("chat_template"), config.get("bos_token")
     own = folder / "chat_template.jinja"
     if own.is_file():
-        source = own.read_text(encoding="utf-8")
+        source = own.read_bytes().decode("utf-8", "replace")
     bos = bos.get("content") if isinstance(bos, dict) else bos
     if source is None:
         return None, bos
@@ -508,7 +568,7 @@ def read_template(folder):
         # The sandbox can reach nothing, and changes nothing.
         sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         return sandbox.from_string(source), bos
-    except (TemplateError, TypeError) as error:
+    except Exception as error:      # many nested blocks are an error of Python's
         raise ValueError(f"{path}: the chat template is none: {short(error)}") from None
 
 # ----------------------------------------------------------------------------------------
@@ -586,7 +646,7 @@ class Chat(Task):
 
     def __init__(self, folder, config, completion_length=256, with_prompt=False):
         self.settings = {"completion_length": completion_length, "with_prompt": with_prompt}
-        self.folder = Path(folder)
+        self.folder, self.companions = Path(folder), read_companions(folder)
         self.tokenizer, self.config = Vocabulary(folder), config
         self.completion_length, self.with_prompt = completion_length, with_prompt
         self.prompt_length = config.max_length - completion_length      # at most
@@ -599,6 +659,10 @@ class Chat(Task):
                              f"{config.max_length} tokens nothing is left for a prompt")
 
     @property
+    def n_vocab(self):
+        return self.config.vocab_size
+
+    @property
     def mask_id(self):
         return self.config.mask_id
 
@@ -608,10 +672,10 @@ class Chat(Task):
 
     def digest(self):
         """SHA-256 of all that the texts depend on: config, weights, tokenizer, chat."""
-        names = "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
-        paths = [self.folder / name for name in names if (self.folder / name).exists()]
         found = hashlib.sha256()
-        for path in paths + sorted(set(find_tensors(self.folder).values())):
+        for name, data in sorted(self.companions.items()):
+            found.update(f"{name} {len(data)} ".encode() + data)
+        for path in sorted(set(find_tensors(self.folder).values())):
             with open(path, "rb") as file:
                 for block in iter(lambda: file.read(2**20), b""):
                     found.update(block)
@@ -619,7 +683,7 @@ class Chat(Task):
 
     def export(self, model, folder):
         """Write a model that was trained from this folder's."""
-        export_llada(model, folder, self.folder, overwrite=True)
+        export_llada(model, folder, self.companions, overwrite=True)
 
     def length_of(self, question):
         return len(self.tokenizer.chat_ids(question))

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-BUDGET = 2**21      # hidden values run at a time; with gradients, about 200 MB
+BUDGET = 2**21      # hidden values, or logits, run at a time; with gradients, about 200 MB
 # Threads share torch's own generator and its classes: who seeds the one, or patches the
 # other, holds this meanwhile.
 ALONE = threading.Lock()
@@ -246,9 +246,13 @@ def numbered(wanted):
     return wanted.flatten().cumsum(0).view_as(wanted) - 1
 
 
-def chunks(model, canvas, *others, budget=BUDGET):
-    """Split tensors of U rows into pieces small enough for the memory."""
-    width = model.config.n_layer * model.config.n_embd * canvas.shape[1]
+def chunks(model, canvas, wanted, budget=BUDGET):
+    """Split both, U rows each, into pieces small enough for the memory: of hidden values,
+    or, where the vocabulary is large, of logits."""
+    config = model.config
+    width = config.n_layer * config.n_embd * canvas.shape[1]
+    if len(canvas):
+        width = max(width, int(wanted.sum(1).max()) * config.vocab_size)
     size = max(1, budget // width)
     for start in range(0, len(canvas), size):
-        yield [x[start:start + size] for x in (canvas, *others)]
+        yield canvas[start:start + size], wanted[start:start + size]

@@ -451,7 +451,7 @@ def folder(text):
 def add_decoder_flags(parser):
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--checkpoint", default="out/justgrpo.pt", help="made by train.py")
-    one.add_argument("--llada", metavar="FOLDER", help="a published LLaDA in its place; the "
+    one.add_argument("--llada", type=folder, metavar="FOLDER", help="a published LLaDA in its place; the "
                      "defaults are then its protocol: --order confidence --block-length 32")
     add_llada_flags(parser)
     add = parser.add_argument

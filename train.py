@@ -101,7 +101,7 @@ def make_parser():
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")
     add("--data", help="train on this GSM8K file (JSON lines) instead of the toy")
     add("--test", help="and test on this one")
-    add("--llada", metavar="FOLDER", help="with --stage grpo: JustGRPO on this published "
+    add("--llada", type=folder, metavar="FOLDER", help="with --stage grpo: JustGRPO on this published "
         "LLaDA, or one of its layout; it must be small (docs/llada.md)")
     add("--length", type=positive(int), default=256,
         help="tokens of its completions")
@@ -542,10 +542,16 @@ def prepare_llada(args):
     if args.prompts != 1:
         raise ValueError(f"--prompts {args.prompts}: with --llada prompts are not padded, so "
                          "that a step has 1")
+    source, out = Path(args.llada).resolve(), Path(args.out).resolve()
+    if source.is_relative_to(out) or out.is_relative_to(source):
+        raise ValueError(f"--out {args.out} and --llada {args.llada} lie in each other: take "
+                         "another --out, for what is there is moved away")
     splits = read_splits(args.data, args.test)
     print(import_llada().check_memory(args.llada, args.device))
     model, task = open_llada(args.llada, args.length, args.device, "float32")
     task.use_rows(splits)
+    for split in SPLITS:
+        task.problem(split, 0)      # or it says that none fits
     return task, model
 
 
@@ -601,7 +607,8 @@ def begin(args, run, task):
     if args.llada:
         settings = settings_of(args, task, args.data, args.test)
         settings["llada"] = task.digest()
-        run.begin(args.out, TABLES, settings, args.resume, files=FILES, anew=True)
+        files = *FILES, "justgrpo"
+        run.begin(args.out, TABLES, settings, args.resume, files=files, anew=True)
     elif args.stage in LATER:
         settings = settings_of(args, task, args.data, args.test, base)
         run.begin(args.out, TABLES, settings, args.resume, files=FILES,

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from model import ModelConfig, weight_shapes
 from runs import ends_quietly, plain
-from sample import import_llada, load_checkpoint
+from sample import folder, import_llada, load_checkpoint, positive
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "tests/fixtures/llada/tokenizer"
 
@@ -48,7 +48,8 @@ def write_random(folder, n_layer=2, n_embd=32, n_head=4, n_hidden=96, max_length
             scale = 1.0 if name == "wte.weight" else 1 / math.sqrt(shape[1])
             return torch.randn(shape, generator=generator).mul_(scale).to(dtype)
 
-        llada.write_llada(folder, config, weight_of, dtype, TOKENIZER, most)
+        llada.write_llada(folder, config, weight_of, dtype,
+                          llada.read_companions(TOKENIZER), most)
     return sum(math.prod(shape) for shape in shapes.values())
 
 
@@ -59,14 +60,14 @@ def main(argv=None):
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    add("folder", help="to write; it holds no model yet")
+    add("folder", type=folder, help="to write; it holds no model yet")
     add("--checkpoint", help="made by train.py; without one the weights are random")
-    add("--layers", type=int, default=2, help="of a random one")
-    add("--width", type=int, default=32, help="of its network")
-    add("--heads", type=int, default=4, help="a layer")
-    add("--hidden", type=int, default=96, help="width of its MLPs")
-    add("--max-length", type=int, default=512, help="longest canvas")
-    add("--rows", type=int, help="of the embedding; without, as many as there are tokens")
+    add("--layers", type=positive(int), default=2, help="of a random one")
+    add("--width", type=positive(int), default=32, help="of its network")
+    add("--heads", type=positive(int), default=4, help="a layer")
+    add("--hidden", type=positive(int), default=96, help="width of its MLPs")
+    add("--max-length", type=positive(int), default=512, help="longest canvas")
+    add("--rows", type=positive(int), help="of the embedding; without, as many as there are tokens")
     add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
     add("--seed", type=int, default=0, help="of the weights")
     args = parser.parse_args(argv)

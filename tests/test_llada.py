@@ -2,6 +2,7 @@
 
 tests/fixtures/llada has what the reference code gives, and how that was made.
 """
+import argparse
 import json
 import math
 import random
@@ -18,6 +19,7 @@ REASON = "pip install -r requirements-llada.txt"
 pytest.importorskip("safetensors", reason=REASON)
 pytest.importorskip("tokenizers", reason=REASON)
 
+import safetensors
 from safetensors.torch import load_file, save_file
 
 import eval_gsm8k
@@ -25,6 +27,7 @@ import llada
 import sample
 import train
 from data import Worksheet, read_jsonl
+from experiments import llada_folder
 from experiments.llada_folder import write_random
 from grpo import Arm, Recipe, grpo
 from llada import (Chat, Vocabulary, export_llada, final_answer, load_llada, plan_shards,
@@ -187,10 +190,11 @@ def test_weights_without_conversion_stay_in_the_mapped_file(tiny, tmp_path):
     (dict(rope=...), "rope is missing"), (dict(weight_tying=...), "weight_tying is missing"),
     (dict(rope_theta=...), "rope_theta is None"), (dict(mlp_hidden_size=None), "mlp_hidden_size"),
     (dict(rms_norm_eps=0), "rms_norm_eps is 0"), (dict(n_layers=True), "n_layers is True"),
-    (dict(n_layers=10**7), "n_layers is 10000000"), (dict(n_heads=5, n_kv_heads=5), "d_model.*n_heads"),
+    (dict(n_heads=5, n_kv_heads=5), "d_model.*n_heads"),
     (dict(n_heads=32, n_kv_heads=32), "d_model.*n_heads"),      # heads of one number
     (dict(embedding_size=60), "embedding_size is 60, vocab_size 64"),
-    (dict(mask_token_id=64), "mask_token_id is 64"), (dict(eos_token_id=-1), "eos_token_id"),
+    (dict(mask_token_id=64), "mask_token_id is 64"), (dict(mask_token_id=61), "are both 61"),
+    (dict(max_sequence_length=2**20), "max_sequence_length"), (dict(n_layers=2**13), "n_layers"), (dict(eos_token_id=-1), "eos_token_id"),
     (dict(d_model=64), r"has the shape \(64, 32\), where config.json asks for \(64, 64\)"),
     (dict(n_layers=1), "not LLaDA's.*blocks.1"), (dict(n_layers=3), "missing.*blocks.2"),
     # other families
@@ -208,6 +212,25 @@ def test_a_config_of_another_network_is_refused_by_the_keys_name(copy, keys, wor
     with pytest.raises(ValueError, match=words) as error:
         load_llada(copy)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name, value", [
+    ("model.transformer.ff_out.weight", 3e38), ("model.transformer.ln_f.weight", 1e38)])
+def test_a_model_whose_logits_are_no_numbers_is_refused(copy, name, value):
+    rewrite(copy, lambda weights: weights[name].fill_(value))
+    with pytest.raises(ValueError, match="does not run"):
+        load_llada(copy)
+
+
+def test_tensors_of_two_dtypes_need_one_to_be_named(copy):
+    def norms_in_bfloat16(weights):
+        weights.update({name: weight.bfloat16() for name, weight in weights.items()
+                        if "norm" in name})
+
+    rewrite(copy, norms_in_bfloat16)
+    with pytest.raises(ValueError, match="BF16, F32: give a --dtype"):
+        load_llada(copy)
+    assert load_llada(copy, dtype=torch.float32).wte.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize("key, value", [
@@ -459,7 +482,7 @@ def test_names_are_the_published_ones_that_the_fixture_has(tiny):
 
 def test_an_export_never_goes_over_another_model(tiny, copy):
     before = {file.name: file.read_bytes() for file in copy.iterdir()}
-    with pytest.raises(ValueError, match="holds a model"):
+    with pytest.raises(ValueError, match="is there: name another"):
         export_llada(tiny, copy)
     assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
 
@@ -474,7 +497,9 @@ def test_an_export_that_was_killed_is_no_model(tiny, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="config.json is not there"):
         load_llada(tmp_path / "out")
     monkeypatch.undo()
-    export_llada(tiny, tmp_path / "out")
+    with pytest.raises(ValueError, match="model.safetensors is there"):
+        export_llada(tiny, tmp_path / "out")
+    export_llada(tiny, tmp_path / "out", overwrite=True)
     assert load_llada(tmp_path / "out").config == tiny.config
 
 
@@ -515,7 +540,31 @@ def test_text_is_normalized_and_special_tokens_are_not_decoded(vocabulary):
     assert vocabulary.decode_single_token_bytes(ids[0]) == b"<|startoftext|>"
 
 
+@pytest.mark.parametrize("changes", [
+    dict(padding={"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None,
+                  "pad_id": 5000, "pad_type_id": 0, "pad_token": "<|endoftext|>"}),
+    dict(truncation={"direction": "Right", "max_length": 3, "strategy": "LongestFirst",
+                     "stride": 0}),
+    dict(model={"dropout": 0.5})], ids=str)
+def test_padding_truncation_and_dropout_in_the_file_are_not_obeyed(tmp_path, vocabulary, changes):
+    folder = Path(shutil.copytree(TOKENIZER, tmp_path / "t"))
+    found = json.loads((folder / "tokenizer.json").read_text())
+    changes = {**changes, "model": {**found["model"], **changes.get("model", {})}}
+    (folder / "tokenizer.json").write_text(json.dumps(found | changes))
+    question = IDS["chat"][0]["question"]
+    assert Vocabulary(folder).chat_ids(question) == vocabulary.chat_ids(question)
+
+
+def test_a_text_that_has_no_tokens_is_refused_in_one_line(vocabulary, small, capsys):
+    with pytest.raises(ValueError, match="no tokens for"):
+        vocabulary.chat_ids("a\udcffb")
+    with pytest.raises(SystemExit) as ended:
+        sample.main(["--llada", str(small), "--prompt", "a\udcffb", "--length", "8"])
+    assert ended.value.code == 2 and "\n" not in capsys.readouterr().err.strip()
+
+
 @pytest.mark.parametrize("template, words", [
+    ("(" * 500, "something around"), ("{% if 1 %}" * 300 + "{% endif %}" * 300, "template"),
     ("{% for x in", "chat template"), ("{{ messages.x() }}", "failed"), (7, "chat template"),
     ("{{ ''.__class__.__mro__ }}", "failed|something around"),
     ("no question", "something around"),
@@ -683,6 +732,26 @@ def test_shards_make_what_the_whole_makes(small, questions, tmp_path, capsys):
     assert again[:-2] == table[:-2]     # the line after has how many were run here
 
 
+def test_shards_are_cut_where_batches_end(small, tmp_path, monkeypatch):
+    # In a batch of another size logits are rounded in another way, and a draw may flip.
+    task = Chat(small, read_config(small), 12)
+    task.use_rows({"test": [{"question": f"What is {i} and {i}?", "answer": "1"}
+                            for i in range(10, 70)]})
+    lengths = [task.length_of(row["question"]) for row in task.rows["test"]]
+    monkeypatch.setattr(eval_gsm8k, "batch_size", lambda *_: 7)
+    args = argparse.Namespace(limit=100, samples=1, shard=None)
+    problems, *all_of_them = eval_gsm8k.pick_problems(args, task)
+    assert all_of_them == [0, 60] and len(set(lengths)) == 1
+    batches = eval_gsm8k.batches_of(task, problems, 7)
+    found = []
+    for i in range(1, 6):
+        args.shard = i, 5
+        whole, first, end = eval_gsm8k.pick_problems(args, task)
+        assert whole == problems
+        found += eval_gsm8k.batches_of(task, whole[first:end], 7)
+    assert found == batches
+
+
 @pytest.mark.parametrize("cut, n_lost", [(1, 1), (150, 1), (2500, 3)])
 def test_a_restart_goes_on_where_a_kill_in_a_line_left_it(small, questions, tmp_path, cut, n_lost,
                                                           monkeypatch):
@@ -732,9 +801,9 @@ def test_the_trap_is_four_decoders_and_their_leads(small, questions, tmp_path, c
 
 @pytest.mark.parametrize("flags, words", [
     (["--shard", "3/2"], "3/2"), (["--shard", "0/2"], "0/2"), (["--shard", "x"], "x is none"),
-    (["--shard", "1/9"], "none is left"), (["--checkpoint", "x.pt"], "not allowed with"),
+    (["--shard", "1/9"], "5 problems are just 4 batches"), (["--checkpoint", "x.pt"], "not allowed with"),
     (["--length", "400"], "nothing is left for a prompt"), (["--block-length", "13"], "at most 12"),
-    (["--samples", "2"], "all equal"), (["--dtype", "int8"], "invalid choice")])
+    (["--samples", "2"], "all equal"), (["--samples", "2", "--trap", "--order", "random"], "all equal"), (["--dtype", "int8"], "invalid choice")])
 def test_flags_that_mean_nothing_end_in_one_line(small, questions, capsys, flags, words):
     with pytest.raises(SystemExit) as ended:
         evaluate(small, questions, *flags)
@@ -831,6 +900,49 @@ def test_flags_of_train_py_that_llada_has_not_are_refused(small, questions, trai
         train.main(["--stage", "grpo", "--llada", str(small), "--data", str(training_rows),
                     "--test", str(questions), "--out", str(tmp_path / "out"), *flags])
     assert ended.value.code == 2 and words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["", "justgrpo", "justgrpo/out"])
+def test_a_run_never_moves_or_overwrites_the_model_that_it_began_from(
+        small, questions, training_rows, tmp_path, capsys, where):
+    source = Path(shutil.copytree(small, tmp_path / "out" / "justgrpo"))
+    before = {path: path.read_bytes() for path in source.iterdir()}
+    flags = ["--stage", "grpo", "--llada", str(source), "--data", str(training_rows), "--test",
+             str(questions), "--length", "8"]
+    with pytest.raises(SystemExit) as ended:
+        train.main([*flags, "--out", str(tmp_path / "out" / where)])
+    assert ended.value.code == 2 and "another --out" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in source.iterdir()} == before
+
+
+def test_rows_that_do_not_fit_are_found_before_any_work(small, questions, training_rows, tmp_path,
+                                                        capsys):
+    with pytest.raises(SystemExit) as ended:
+        train.main(["--stage", "grpo", "--llada", str(small), "--data", str(training_rows),
+                    "--test", str(questions), "--length", "150", "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2 and "rows fits the task" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--width", "0"], "not above 0"), (["--layers", "-1"], "not above 0"),
+    (["--width", "33"], "d_model is 33"), (["--rows", "5"], "embedding_size is 5"),
+    (["--max-length", "100000"], "max_sequence_length is 100000"),
+    (["--heads", "32"], "d_model is 32")])
+def test_a_random_folder_of_impossible_sizes_is_not_written(tmp_path, capsys, flags, words):
+    with pytest.raises(SystemExit) as ended:
+        llada_folder.main([str(tmp_path / "new"), *flags])
+    assert ended.value.code == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_can_t_be_written_is_named(tiny, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise safetensors.SafetensorError("No space left on device")
+
+    monkeypatch.setattr(llada, "save_file", full)
+    with pytest.raises(OSError, match="model.safetensors can't be written.*No space"):
+        export_llada(tiny, tmp_path / "out")
 
 
 def test_a_model_too_large_to_train_is_pointed_to_the_hand_over(small, questions, training_rows,

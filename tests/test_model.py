@@ -229,10 +229,13 @@ def test_rows_that_differ_are_told_apart_even_if_their_hashes_are_equal(monkeypa
 
 
 @pytest.mark.parametrize("budget", [1, 2 * 16 * 7, 3 * 2 * 16 * 7 + 1, 10**9])
-def test_chunks_hold_every_row_once_and_no_more_than_the_budget(model, budget):
-    rows, others = torch.arange(70).view(10, 7), torch.arange(10)
-    pieces = list(chunks(model, rows, others, budget=budget))       # 2 layers of 16
+@pytest.mark.parametrize("n_vocab, width", [(6, 2 * 16 * 7), (10**4, 5 * 10**4)])
+def test_chunks_hold_every_row_once_and_no_more_than_the_budget(model, budget, n_vocab, width):
+    model.config = replace(model.config, vocab_size=n_vocab)    # 2 layers of 16
+    rows, wanted = torch.arange(70).view(10, 7), torch.zeros(10, 7).bool()
+    wanted[3, :5] = wanted[4, 6] = True     # the logits of 5 positions, at most
+    pieces = list(chunks(model, rows, wanted, budget=budget))
     assert torch.cat([row for row, _ in pieces]).equal(rows)
-    assert torch.cat([other for _, other in pieces]).equal(others)
+    assert torch.cat([some for _, some in pieces]).equal(wanted)
     most = max(len(row) for row, _ in pieces)
-    assert most == min(10, max(1, budget // (2 * 16 * 7)))
+    assert most == min(10, max(1, budget // width))

@@ -282,6 +282,7 @@ class Table:
         self.logits = torch.tensor(table).log()
         n_tokens = self.logits.shape[1]
         self.config = SimpleNamespace(mask_id=n_tokens - 1, eos_id=n_tokens - 2, n_layer=1,
+                                      vocab_size=n_tokens,
                                       n_embd=1)
 
     def __call__(self, canvas, wanted):
