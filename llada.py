@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from data import Task, short
-from model import ALONE, MaskedDiffusionLM, ModelConfig, rotations, weight_shapes
+from model import ALONE, MaskedDiffusionLM, ModelConfig, weight_shapes
 from runs import write_whole
 
 PREFIX = "model.transformer."
@@ -231,13 +231,12 @@ def load_llada(folder, device="cpu", dtype=None):
 
 def around(config, weights):
     """The network with these weights, which are taken as they are, not copied."""
-    # On the meta device shapes take no memory, and nothing is drawn. (Its normal_ would
+    # On the meta device weights take no memory, and nothing is drawn. (Its normal_ would
     # import half of torch.)
     as_it_is = patch.object(torch.Tensor, "normal_", lambda weight, *_, **__: weight)
     with ALONE, as_it_is, torch.device("meta"):
         model = MaskedDiffusionLM(config).eval()
     model.load_state_dict(weights, assign=True)
-    model.cos, model.sin = rotations(config)
     return model
 
 

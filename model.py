@@ -97,10 +97,12 @@ class Block(nn.Module):
 
 
 def rotations(config):
-    """cos and sin of every position's angles, (max_length, C/2H) each."""
+    """cos and sin of every position's angles, (max_length, C/2H) each. On the CPU: they
+    are numbers also where the weights are still to come (llada.py)."""
     half = config.n_embd // config.n_head // 2
-    frequency = config.rope_theta ** (-torch.arange(half) / half)       # (C/2H,)
-    angle = torch.arange(config.max_length)[:, None] * frequency  # (max_length, C/2H)
+    frequency = config.rope_theta ** (-torch.arange(half, device="cpu") / half)  # (C/2H,)
+    position = torch.arange(config.max_length, device="cpu")
+    angle = position[:, None] * frequency                       # (max_length, C/2H)
     return angle.cos(), angle.sin()
 
 

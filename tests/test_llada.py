@@ -8,6 +8,7 @@ import math
 import random
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from model import MaskedDiffusionLM, ModelConfig, weight_shapes
 from runs import read_csv
 from sample import Decoder, generate
 
+ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = Path(__file__).parent / "fixtures" / "llada"
 TINY, TOKENIZER = FIXTURES / "tiny", FIXTURES / "tokenizer"
 EXPECTED = json.loads((TINY / "expected.json").read_text())["cases"]
@@ -159,6 +161,13 @@ def test_weights_without_conversion_stay_in_the_mapped_file(tiny, tmp_path):
         model.wte.weight.zero_()
     assert (folder / "model.safetensors").read_bytes() == before
     assert model.cos.dtype == load_llada(folder, dtype=torch.bfloat16).cos.dtype == torch.float32
+
+
+def test_loading_imports_nothing_that_is_not_needed():
+    # torch's meta device would import its compiler: a second, and 70 MB.
+    code = ("import sys, llada; llada.load_llada(sys.argv[1]); "
+            "assert 'torch._dynamo' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code, str(TINY)], check=True, cwd=ROOT)
 
 
 # ----------------------------------------------------------------------------------------------
