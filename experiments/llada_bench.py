@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from eval_gsm8k import print_table
-from runs import ends_quietly, may_write, write_csv
+from runs import ends_quietly, may_write, plain, write_csv
 from sample import Decoder, generate, import_llada, pick_device
 
 COLUMNS = ["what", "dtype", "value", "unit", "device"]
@@ -219,7 +219,7 @@ def collect(args):
 @ends_quietly
 def main(argv=None):
     parser = argparse.ArgumentParser(
-        description="LLaDA's layout at size.", allow_abbrev=False,
+        description="LLaDA's layout at size.", usage=argparse.SUPPRESS, allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--csv", help="write the rows to this file")
@@ -228,12 +228,16 @@ def main(argv=None):
     for name in ("--measure", "--folder", "--dtype"):       # of the processes' own
         add(name, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    args.device = pick_device(args.device)
+    try:
+        args.device = pick_device(args.device)
+        import_llada()
+        if args.csv:
+            may_write(args.csv, COLUMNS)
+    except (OSError, ValueError) as error:
+        parser.error(plain(str(error)))
     if args.measure:
         measure(args)
         return
-    if args.csv:
-        may_write(args.csv, COLUMNS)
     rows = collect(args)
     print_table(["", "dtype", "value", "unit"], [
         [row["what"], row["dtype"], row["value"], row["unit"]] for row in rows])
