@@ -213,20 +213,27 @@ def load_llada(folder, device="cpu", dtype=None):
         raise ValueError(f"{folder}: tensors are of {', '.join(sorted(stored))}: give a --dtype")
     dtype = dtype or DTYPES[min(stored)]
     weights = {}
-    for shard in sorted(set(places.values())):
+    for shard, names in by_file(places).items():
         with opened(shard) as file:
-            for name in shapes:
-                if places[name] == shard:
-                    weight = file.get_tensor(name)
-                    if not torch.stack(weight.aminmax()).isfinite().all():  # nan, if one is
-                        raise ValueError(f"{shard}: {name} has what is no number")
-                    weights[name.removeprefix(PREFIX)] = weight.to(device, dtype)
+            for name in names:
+                weight = file.get_tensor(name)
+                if not torch.stack(weight.aminmax()).isfinite().all():  # nan, if one is
+                    raise ValueError(f"{shard}: {name} has what is no number")
+                weights[name.removeprefix(PREFIX)] = weight.to(device, dtype)
     model = around(config, weights).to(device)      # (cos and sin; all else is there)
     canvas = torch.tensor([[config.eos_id, config.mask_id]], device=device)
     with torch.no_grad():
         if model(canvas).log_softmax(-1).isnan().any():
             raise ValueError(f"{folder} does not run: its logits are no numbers")
     return model
+
+
+def by_file(places):
+    """{path of a file: the names of its tensors}."""
+    found = {}
+    for name, shard in sorted(places.items()):
+        found.setdefault(shard, []).append(name)
+    return found
 
 
 def around(config, weights):
@@ -309,20 +316,17 @@ def check_headers(places, shapes):
     """The names of their dtypes, before any tensor is read. Raises ValueError for another
     shape than config.json's, or a dtype that is not LLaDA's."""
     found = set()
-    for shard in sorted(set(places.values())):
+    for shard, names in by_file(places).items():
         with opened(shard) as file:
-            for name in shapes:
-                if places[name] != shard:
-                    continue
+            for name in names:
                 header = file.get_slice(name)
                 shape, dtype = tuple(header.get_shape()), header.get_dtype()
                 if shape != shapes[name]:
                     raise ValueError(f"{shard}: {name} has the shape {shape}, where "
                                      f"config.json asks for {shapes[name]}")
                 if dtype not in DTYPES:
-                    raise ValueError(f"{shard}: {name} is of {dtype}, where one of "
-                                     f"{', '.join(DTYPES)} is needed: quantized weights "
-                                     "are not read")
+                    raise ValueError(f"{shard}: {name} is of {dtype}, not of one of "
+                                     f"{', '.join(DTYPES)}: quantized weights are not read")
                 found.add(dtype)
     return found
 
@@ -674,7 +678,7 @@ class Chat(Task):
         found = hashlib.sha256()
         for name, data in sorted(self.companions.items()):
             found.update(f"{name} {len(data)} ".encode() + data)
-        for path in sorted(set(find_tensors(self.folder).values())):
+        for path in by_file(find_tensors(self.folder)):
             with open(path, "rb") as file:
                 for block in iter(lambda: file.read(2**20), b""):
                     found.update(block)
