@@ -697,8 +697,6 @@ def decoders_of(args, decoder):
     same blocks and at the same temperature."""
     if not args.trap:
         return {"": decoder}
-    if args.samples > 1 and args.temperature == 0:
-        raise ValueError("--trap: at temperature 0 samples are all equal; give a --temperature")
     sure = replace(decoder, order="top_probability", select="k", value=1.0)
     return {"left_to_right": replace(sure, order="left_to_right", block_length=None),
             "confidence": replace(sure, order="confidence"), "top_probability": sure,
@@ -747,9 +745,11 @@ def show_answers(task, problems, found):
     n_none = sum(task.extracted(task.judged_text(*pair)) is None for pair in pairs)
     print(f"{n_none} of {len(pairs)} texts ({n_none / len(pairs):.1%}) have no answer that is "
           "a plain number")
+    if not task.has_hashes:
+        return
     ours = found.correct.mean()
     official = np.mean([official_match(text, p["solution"]) for text, p in pairs])
-    if official != ours and task.has_hashes:
+    if official != ours:
         print(f"accuracy by GSM8K's own expression {official:.3f}, by ours {ours:.3f}: "
               "data.py lists the differences")
 
@@ -772,6 +772,10 @@ def prepare(args):
         download(args.data)
     if not args.llada and (args.shard or args.with_prompt):
         raise ValueError("--shard and --with-prompt go with --llada")
+    if args.llada and not args.data:
+        raise ValueError("--llada: name GSM8K's test file with --data, or --download it")
+    if args.trap and args.samples > 1 and args.temperature == 0:
+        raise ValueError("--trap: at temperature 0 samples are all equal; give a --temperature")
     settings = {"with_prompt": args.with_prompt} if args.llada else {}
     model, task, info, decoder = load_from_flags(args, **settings)
     whole, first, end = pick_problems(args, task)
@@ -806,7 +810,8 @@ def main(argv=None):
             found[name] = evaluate(work.model, work.task, work.problems, decoder,
                                    args.samples, args.seed, name=str(decoder), loop=loop)
     except KeyboardInterrupt:
-        advice = f"; the same command goes on from {args.texts}" if args.texts else ""
+        files = ", ".join(texts.path for texts in work.texts.values())
+        advice = f"; the same command goes on from {files}" if files else ""
         parser.exit(128 + 2, f"\nstopped{advice}\n")
     finally:
         for texts in work.texts.values():

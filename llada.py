@@ -74,7 +74,7 @@ MUST = {
     "input_emb_norm": "scaled embeddings", "layer_norm_type": "another norm",
     "layer_norm_with_affine": "norms without weights",
     "multi_query_attention": "grouped keys and values",
-    "n_kv_heads": "grouped keys and values", "rope": "no rotary embedding",
+    "rope": "no rotary embedding",
     "rope_full_precision": "a rotary embedding in low precision",
     "scale_logits": "scaled logits", "weight_tying": "a tied head",
 }
@@ -114,10 +114,10 @@ def read_config(folder):
     """config.json -> ModelConfig. Raises ValueError, which names the key, for what
     model.py is not."""
     path = Path(folder) / "config.json"
-    return network(read_json(path), path)
+    return config_from(read_json(path), path)
 
 
-def network(config, path):
+def config_from(config, path):
     """The dict of a config.json, which is at path -> ModelConfig."""
     refuse_others(config, path)
     check_keys(config, path)
@@ -149,13 +149,16 @@ def check_keys(config, path):
                          "If it changes nothing, take it out")
     for key, otherwise in MUST.items():
         accepted = [PUBLISHED[key]] if PUBLISHED[key] else [False, None]
-        if key == "n_kv_heads":
-            accepted = [config.get("n_heads"), None]
-        elif key not in config:     # then theirs takes a default, often another value
+        if key not in config:       # then theirs takes a default, often another value
             raise ValueError(f"{path}: {key} is missing")
-        if config.get(key) not in accepted:
+        if config[key] not in accepted:
             raise ValueError(f"{path}: {key} is {short(config[key])}, where LLaDA has "
                              f"{accepted[0]!r}: {otherwise}, which model.py has not")
+    groups = config.get("n_kv_heads")
+    if groups is not None and groups != config.get("n_heads"):
+        raise ValueError(f"{path}: n_kv_heads is {short(groups)}, n_heads "
+                         f"{short(config.get('n_heads'))}: grouped keys and values, which "
+                         "model.py has not")
 
 
 def refuse_others(config, path):
@@ -168,8 +171,8 @@ def refuse_others(config, path):
                              f"{OTHERS[name]}")
     if "num_experts" in config:
         raise ValueError(f"{path} has num_experts: {MIXTURE}")
-    known = ["LLaDAModelLM"], None
-    if config.get("model_type") != "llada" or config.get("architectures") not in known:
+    is_llada = config.get("model_type") == "llada"
+    if not is_llada or config.get("architectures") not in (["LLaDAModelLM"], None):
         raise ValueError(f"{path} is of model_type {short(config.get('model_type'))}, "
                          f"architectures {short(config.get('architectures'))}: not LLaDA")
 
@@ -217,10 +220,11 @@ def load_llada(folder, device="cpu", dtype=None):
         with opened(shard) as file:
             for name in names:
                 weight = file.get_tensor(name)
-                if not torch.stack(weight.aminmax()).isfinite().all():  # nan, if one is
+                # (Of these two both are nan if one number is.)
+                if not torch.stack(weight.aminmax()).isfinite().all():
                     raise ValueError(f"{shard}: {name} has what is no number")
                 weights[name.removeprefix(PREFIX)] = weight.to(device, dtype)
-    model = around(config, weights).to(device)      # (cos and sin; all else is there)
+    model = model_of(config, weights).to(device)      # (cos and sin; all else is there)
     canvas = torch.tensor([[config.eos_id, config.mask_id]], device=device)
     with torch.no_grad():
         if model(canvas).log_softmax(-1).isnan().any():
@@ -236,7 +240,7 @@ def by_file(places):
     return found
 
 
-def around(config, weights):
+def model_of(config, weights):
     """The network with these weights, which are taken as they are, not copied."""
     # On the meta device weights take no memory, and nothing is drawn. (Its normal_ would
     # import half of torch.)
@@ -349,8 +353,8 @@ def export_llada(model, folder, source=None, overwrite=False):
     if source and not isinstance(source, dict):
         source = read_companions(source)
     if overwrite:
-        for path in [Path(folder) / "config.json", *find_files(folder)]:
-            path.unlink(missing_ok=True)
+        for path in model_files(folder):        # config.json first
+            path.unlink()
     weights, dtype = model.state_dict(), model.wte.weight.dtype
     write_llada(folder, model.config, lambda name: weights[name].contiguous().cpu(), dtype,
                 source)
@@ -368,7 +372,7 @@ def read_companions(folder):
     return found
 
 
-def find_files(folder):
+def model_files(folder):
     """Those of a model, in a folder that may not be there."""
     return [path for pattern in ("config.json", "tokenizer.json", "model*.safetensors",
                                  "model.safetensors.index.json")
@@ -384,9 +388,9 @@ def write_llada(folder, config, weight_of, dtype, companions=None, most=SHARD):
     """
     folder, companions = Path(folder), dict(companions or {})
     keys = json.loads(companions.pop("config.json", b"{}"))
-    own = published(config, dtype, keys)
-    network(own, folder / "config.json")
-    taken = find_files(folder)
+    own = json_from(config, dtype, keys)
+    config_from(own, folder / "config.json")
+    taken = model_files(folder)
     if taken:
         raise ValueError(f"{taken[0]} is there: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -426,7 +430,7 @@ def plan_shards(config, itemsize, most):
     return shards
 
 
-def published(config, dtype, keys):
+def json_from(config, dtype, keys):
     """A ModelConfig as the dict in config.json; keys: of another such dict."""
     own = {theirs: getattr(config, ours) for ours, theirs in {**SIZES, **NUMBERS}.items()}
     own.update(embedding_size=config.vocab_size, n_kv_heads=config.n_head,
@@ -444,9 +448,10 @@ def as_json(value):
 # ----------------------------------------------------------------------------------------
 # training
 
-# A weight in float32, its gradient, Adam's two averages, a copy to compare with; what
-# --resume goes on from, and twice that while it is written.
-BYTES_TO_TRAIN = 4 * (1 + 1 + 2 + 1 + 3 + 6)
+# Of each parameter, in float32: the weight, its gradient, Adam's two averages, the base's;
+# weight and averages in the state that --resume goes on from, and twice more while that
+# is written.
+BYTES_TO_TRAIN = 4 * (1 + 1 + 2 + 1 + 3 * 3)
 
 
 def check_memory(folder, device):
@@ -561,9 +566,12 @@ def read_template(folder):
     path = folder / "tokenizer_config.json"
     config = read_json(path) if path.exists() else {}
     source, bos = config.get("chat_template"), config.get("bos_token")
+    if isinstance(source, list):        # several, which have names
+        named = {each.get("name"): each for each in source if isinstance(each, dict)}
+        source = named.get("default", {}).get("template")
     own = folder / "chat_template.jinja"
     if own.is_file():
-        source = own.read_bytes().decode("utf-8", "replace")
+        path, source = own, own.read_bytes().decode("utf-8", "replace")
     bos = bos.get("content") if isinstance(bos, dict) else bos
     if source is None:
         return None, bos
@@ -676,7 +684,9 @@ class Chat(Task):
     def digest(self):
         """SHA-256 of all that the texts depend on: config, weights, tokenizer, chat."""
         found = hashlib.sha256()
-        for name, data in sorted(self.companions.items()):
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json",
+                     "chat_template.jinja"):
+            data = self.companions.get(name, b"")
             found.update(f"{name} {len(data)} ".encode() + data)
         for path in by_file(find_tensors(self.folder)):
             with open(path, "rb") as file:
@@ -692,10 +702,12 @@ class Chat(Task):
         return len(self.tokenizer.chat_ids(question))
 
     def fits(self, row, split):
+        """Whatever the split: here nothing is trained on a solution."""
         return self.length_of(row["question"]) <= self.prompt_length
 
     def prompts(self, questions, length=None):
-        """Token ids (B, P). Raises ValueError unless all have one length."""
+        """Token ids (B, P), never padded to a length. Raises ValueError unless all have
+        one."""
         rows = [self.tokenizer.chat_ids(question) for question in questions]
         longest = max(len(row) for row in rows)
         if longest > self.prompt_length:

@@ -201,7 +201,7 @@ def may_write(path, columns):
 
 def ends_quietly(main):
     """main without a traceback at Ctrl-C, and where nobody takes its output: a pipe that
-    is closed, as by `| head -1`, or a full disk. After a signal, as SIGPIPE would be one,
+    is closed, as by `| head -1`, a full disk, a full GPU. After a signal, as SIGPIPE would be one,
     the exit status is 128 and its number."""
     @functools.wraps(main)
     def quiet(*args, **flags):
@@ -216,6 +216,10 @@ def ends_quietly(main):
         except BrokenPipeError:
             drop_what_is_left()
             sys.exit(128 + 13)
+        except torch.OutOfMemoryError as error:
+            program = os.path.basename(sys.argv[0])
+            print(f"{program}: error: {str(error).splitlines()[0]}", file=sys.stderr)
+            sys.exit(1)
         except OSError as error:
             program = os.path.basename(sys.argv[0])
             print(f"{program}: error: {plain(str(error))}", file=sys.stderr)

@@ -451,8 +451,9 @@ def folder(text):
 def add_decoder_flags(parser):
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--checkpoint", default="out/justgrpo.pt", help="made by train.py")
-    one.add_argument("--llada", type=folder, metavar="FOLDER", help="a published LLaDA in its place; the "
-                     "defaults are then its protocol: --order confidence --block-length 32")
+    one.add_argument("--llada", type=folder, metavar="FOLDER", help="a published LLaDA in its "
+                     "place; the defaults are then the protocol of JustGRPO's evaluation: "
+                     "--order confidence --block-length 32")
     add_llada_flags(parser)
     add = parser.add_argument
     add("--data", help="a GSM8K file to take test problems from, instead of the task's own")
@@ -479,8 +480,11 @@ def parse_decoder_flags(parser, argv, **others):
     """The flags; with --llada, of which others are the defaults, too."""
     first, _ = parser.parse_known_args(argv)    # twice: first for whose defaults are wanted
     if first.llada:
-        parser.set_defaults(order="confidence", block_length=min(32, first.length), **others)
-    return parser.parse_args(argv)
+        parser.set_defaults(order="confidence", **others)
+    args = parser.parse_args(argv)
+    if args.llada and args.block_length is None and args.order != "left_to_right":
+        args.block_length = min(32, args.length)
+    return args
 
 
 def import_llada():
@@ -494,26 +498,28 @@ def import_llada():
     return llada
 
 
-def open_llada(folder, length, device, dtype=None, **settings):
-    """Model and task of a folder of LLaDA's layout. Raises OSError, or ValueError."""
-    llada = import_llada()
-    config = llada.read_config(folder)
-    task = llada.Chat(folder, config, length, **settings)
-    return llada.load_llada(folder, device, dtype and getattr(torch, dtype)), task
-
-
 def load_from_flags(args, **settings):
     """Model, task, info and Decoder of these flags; settings: of llada.Chat. Raises
     OSError, or ValueError."""
     device = pick_device(args.device)
-    if args.llada:
-        model, task = open_llada(args.llada, args.length, device, args.dtype, **settings)
-        info = {"stage": "llada"}
+    if args.llada:      # what can be wrong comes before the weights, which may take minutes
+        llada = import_llada()
+        task = llada.Chat(args.llada, llada.read_config(args.llada), args.length, **settings)
         if args.data:
             task.use_rows({"test": read_jsonl(args.data)})
-    else:
-        model, description, info = load_checkpoint(args.checkpoint, device)
-        task = load_task(description, model.config, args.data)
+        decoder = decoder_of(args, task)
+        dtype = args.dtype and getattr(torch, args.dtype)
+        model = llada.load_llada(args.llada, device, dtype)
+        n = sum(weight.numel() for weight in model.parameters())
+        print(f"{n:,} parameters, {model.wte.weight.dtype}, on {device}")
+        return model, task, {"stage": "llada"}, decoder
+    model, description, info = load_checkpoint(args.checkpoint, device)
+    task = load_task(description, model.config, args.data)
+    return model, task, info, decoder_of(args, task)
+
+
+def decoder_of(args, task):
+    """The Decoder of the flags. Raises ValueError."""
     name, _, value = args.select.partition("=")
     value = float(value) if value else None     # ValueError names what is no number
     if (args.block_length or 0) > task.completion_length:
@@ -523,7 +529,7 @@ def load_from_flags(args, **settings):
     if args.samples > 1 and args.temperature == 0 and args.order != "random":
         raise ValueError(f"--samples {args.samples}: at temperature 0 they are all equal (but "
                          "in random order); give a --temperature")
-    return model, task, info, decoder
+    return decoder
 
 
 def pick_device(name):

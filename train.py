@@ -33,7 +33,7 @@ from eval_gsm8k import (MEASURE_COLUMNS, RESULT_COLUMNS, bootstrap, closed_form,
 from grpo import Arm, Recipe, grpo
 from model import ALONE, MaskedDiffusionLM, ModelConfig, diffusion_loss, draw_masks
 from runs import Run, ends_quietly, plain, read_csv
-from sample import (Decoder, folder, import_llada, load_checkpoint, new_parser, open_llada,
+from sample import (Decoder, folder, import_llada, load_checkpoint, new_parser,
                     pick_device, positive, save_checkpoint)
 
 # What act 3 samples from, at the paper's temperature. (The paper's blocks are an eighth
@@ -101,8 +101,8 @@ def make_parser():
     add("--quick", action="store_true", help="everything tiny; its numbers mean little")
     add("--data", help="train on this GSM8K file (JSON lines) instead of the toy")
     add("--test", help="and test on this one")
-    add("--llada", type=folder, metavar="FOLDER", help="with --stage grpo: JustGRPO on this published "
-        "LLaDA, or one of its layout; it must be small (docs/llada.md)")
+    add("--llada", type=folder, metavar="FOLDER", help="with --stage grpo: JustGRPO on this "
+        "published LLaDA, or one of its layout; it must be small (docs/llada.md)")
     add("--length", type=positive(int), default=256,
         help="tokens of its completions")
     # pretraining
@@ -547,12 +547,13 @@ def prepare_llada(args):
         raise ValueError(f"--out {args.out} and --llada {args.llada} lie in each other: take "
                          "another --out, for what is there is moved away")
     splits = read_splits(args.data, args.test)
-    print(import_llada().check_memory(args.llada, args.device))
-    model, task = open_llada(args.llada, args.length, args.device, "float32")
+    llada = import_llada()
+    print(llada.check_memory(args.llada, args.device))
+    task = llada.Chat(args.llada, llada.read_config(args.llada), args.length)
     task.use_rows(splits)
     for split in SPLITS:
         task.problem(split, 0)      # or it says that none fits
-    return task, model
+    return task, llada.load_llada(args.llada, args.device, torch.float32)
 
 
 def open_task(args, task):
@@ -696,7 +697,8 @@ def main(argv=None, task=None):
     if args.quick:
         print("This was --quick: everything ran, its numbers mean little.")
     if args.llada:
-        print(f"Next: python sample.py --llada {args.out}/justgrpo --data {args.test}")
+        print(f"Next: python sample.py --llada {args.out}/justgrpo --data {args.test} "
+              f"--length {args.length}")
     elif args.stage in ("all", "grpo") and task.name in TASKS:    # sample.py knows these
         test = f" --data {args.test}" if args.data else ""
         print(f"Next: python sample.py --watch --checkpoint {args.out}/justgrpo.pt{test}")

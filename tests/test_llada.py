@@ -203,7 +203,8 @@ def test_loading_imports_nothing_that_is_not_needed():
     (dict(n_heads=32, n_kv_heads=32), "d_model.*n_heads"),      # heads of one number
     (dict(embedding_size=60), "embedding_size is 60, vocab_size 64"),
     (dict(mask_token_id=64), "mask_token_id is 64"), (dict(mask_token_id=61), "are both 61"),
-    (dict(max_sequence_length=2**20), "max_sequence_length"), (dict(n_layers=2**13), "n_layers"), (dict(eos_token_id=-1), "eos_token_id"),
+    (dict(max_sequence_length=2**20), "max_sequence_length"), (dict(n_layers=2**13), "n_layers"),
+    (dict(eos_token_id=-1), "eos_token_id"),
     (dict(d_model=64), r"attn_norm.* has the shape \(32,\), where config.json asks for \(64,\)"),
     (dict(n_layers=1), "not LLaDA's.*blocks.1"), (dict(n_layers=3), "missing.*blocks.2"),
     # other families
@@ -572,6 +573,15 @@ def test_a_text_that_has_no_tokens_is_refused_in_one_line(vocabulary, small, cap
     assert ended.value.code == 2 and "\n" not in capsys.readouterr().err.strip()
 
 
+def test_of_several_templates_the_default_is_taken(tmp_path, vocabulary):
+    folder = Path(shutil.copytree(TOKENIZER, tmp_path / "t"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["chat_template"] = [{"name": "tools", "template": "x"},
+                               {"name": "default", "template": config["chat_template"]}]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    assert Vocabulary(folder).chat_ids("How many?") == vocabulary.chat_ids("How many?")
+
+
 @pytest.mark.parametrize("template, words", [
     ("(" * 500, "something around"), ("{% if 1 %}" * 300 + "{% endif %}" * 300, "template"),
     ("{% for x in", "chat template"), ("{{ messages.x() }}", "failed"), (7, "chat template"),
@@ -708,7 +718,8 @@ def test_prompts_are_not_padded_and_only_equal_lengths_share_a_batch(small):
 def test_sample_takes_the_protocol_as_its_defaults(small, capsys):
     sample.main(["--llada", str(small), "--prompt", "What is 7 and 8?", "--length", "8"])
     out = capsys.readouterr().out
-    assert "8 forward evaluations" in out and out.startswith("question  What is 7 and 8?\n")
+    assert "8 forward evaluations" in out and "\nquestion  What is 7 and 8?\n" in out
+    assert out.splitlines()[0].endswith("parameters, torch.float32, on cpu")
     sample.main(["--llada", str(small), "--prompt", "What is 7 and 8?", "--length", "8",
                  "--watch", "--order", "left_to_right"])
     assert "step   7" in capsys.readouterr().out
@@ -808,11 +819,34 @@ def test_the_trap_is_four_decoders_and_their_leads(small, questions, tmp_path, c
         for k in ("1", "3")]
 
 
+def test_a_full_gpu_is_one_line(small, monkeypatch, capsys):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore")
+
+    monkeypatch.setattr(llada, "load_llada", full)
+    with pytest.raises(SystemExit) as ended:
+        sample.main(["--llada", str(small), "--prompt", "x", "--length", "8"])
+    error = capsys.readouterr().err
+    assert ended.value.code == 1 and error.endswith("out of memory. Tried to allocate 2 GiB.\n")
+
+
+def test_left_to_right_has_no_blocks_and_what_is_asked_for_is_kept():
+    for flags, block in (([], 32), (["--length", "8"], 8), (["--order", "left_to_right"], None),
+                         (["--block-length", "64"], 64)):
+        parser = sample.new_parser("")
+        sample.add_decoder_flags(parser)
+        args = sample.parse_decoder_flags(parser, ["--llada", "x", *flags])
+        assert args.block_length == block
+
+
 @pytest.mark.parametrize("flags, words", [
     (["--shard", "3/2"], "3/2"), (["--shard", "0/2"], "0/2"), (["--shard", "x"], "x is none"),
-    (["--shard", "1/9"], "5 problems are just 4 batches"), (["--checkpoint", "x.pt"], "not allowed with"),
+    (["--shard", "1/9"], "5 problems are just 4 batches"),
+    (["--checkpoint", "x.pt"], "not allowed with"),
     (["--length", "400"], "nothing is left for a prompt"), (["--block-length", "13"], "at most 12"),
-    (["--samples", "2"], "all equal"), (["--samples", "2", "--trap", "--order", "random"], "all equal"), (["--dtype", "int8"], "invalid choice")])
+    (["--samples", "2"], "all equal"),
+    (["--samples", "2", "--trap", "--order", "random"], "all equal"),
+    (["--dtype", "int8"], "invalid choice")])
 def test_flags_that_mean_nothing_end_in_one_line(small, questions, capsys, flags, words):
     with pytest.raises(SystemExit) as ended:
         evaluate(small, questions, *flags)
@@ -822,7 +856,7 @@ def test_flags_that_mean_nothing_end_in_one_line(small, questions, capsys, flags
 
 def test_without_problems_or_a_folder_the_line_says_what_to_do(small, tmp_path, capsys):
     for flags, words in ((["--llada", str(small), "--length", "9"], "--data"),
-                         (["--llada", str(tmp_path)], "config.json is not there"),
+                         (["--llada", str(tmp_path), "--data", "x"], "config.json is not there"),
                          (["--shard", "1/2"], "go with --llada")):
         with pytest.raises(SystemExit) as ended:
             eval_gsm8k.main(flags)

@@ -284,6 +284,7 @@ def test_without_a_right_rollout_nothing_moves(main, flags, name, copy):
     assert are_equal(base, weights(copy / f"{name}.pt"))
 
 
+@pytest.mark.slow
 def test_stages_one_at_a_time_give_what_one_run_gives(story, tmp_path):
     for stage in ("pretrain", "trap", "grpo", "freedom"):
         done(train.main, *TINY, "--out", tmp_path, "--stage", stage, task=Coin())
