@@ -169,9 +169,9 @@ class Task:
     after_question = ""         # what ends a question that comes from a file
     rows = {}                   # split -> problems from a file
     too_long = {}               # split -> how many of the file's did not fit
+    repeated = {}               # split -> lines of the file that say again what is there
     has_hashes = True           # a solution ends in GSM8K's "#### N"
     is_padded = True            # prompts are brought to one length, prompt_length
-    repeated = {}               # split -> lines of the file that say again what is there
 
     def problem(self, split, index):
         """A dict of question, solution (the text to learn; both are texts) and answer (a

@@ -776,8 +776,7 @@ def prepare(args):
         raise ValueError("--llada: name GSM8K's test file with --data, or --download it")
     if args.trap and args.samples > 1 and args.temperature == 0:
         raise ValueError("--trap: at temperature 0 samples are all equal; give a --temperature")
-    settings = {"with_prompt": args.with_prompt} if args.llada else {}
-    model, task, info, decoder = load_from_flags(args, **settings)
+    model, task, info, decoder = load_from_flags(args, with_prompt=args.with_prompt)
     whole, first, end = pick_problems(args, task)
     work = Work(model, task, info.get("stage", ""), decoders_of(args, decoder),
                 whole[first:end], {})

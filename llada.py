@@ -13,6 +13,7 @@ else about the published models, and what other engines want: docs/llada.md.
 Needs more packages: pip install -r requirements-llada.txt
 """
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -206,9 +207,6 @@ def load_llada(folder, device="cpu", dtype=None):
     """
     folder, config = Path(folder), read_config(folder)
     places = find_tensors(folder)
-    if config.n_layer > len(places):
-        raise ValueError(f"{folder}: n_layers is {config.n_layer}, and there are just "
-                         f"{len(places)} tensors")
     shapes = {PREFIX + name: shape for name, shape in weight_shapes(config)}
     check_names(folder, places, shapes)
     stored = check_headers(places, shapes)
@@ -435,11 +433,10 @@ def json_from(config, dtype, keys):
     own = {theirs: getattr(config, ours) for ours, theirs in {**SIZES, **NUMBERS}.items()}
     own.update(embedding_size=config.vocab_size, n_kv_heads=config.n_head,
                vocab_size=config.vocab_size - config.n_padding)
-    found = {**PUBLISHED, "pad_token_id": config.eos_id, **keys, **own}
-    for key in ("torch_dtype", "dtype"):
-        if key in found or key == "torch_dtype":
-            found[key] = str(dtype).removeprefix("torch.")
-    return found
+    own["torch_dtype"] = str(dtype).removeprefix("torch.")
+    if "dtype" in keys:     # its newer name
+        own["dtype"] = own["torch_dtype"]
+    return {**PUBLISHED, "pad_token_id": config.eos_id, **keys, **own}
 
 
 def as_json(value):
@@ -478,6 +475,9 @@ def free_memory(device):
 
 # ----------------------------------------------------------------------------------------
 # tokenizer and chat
+
+
+ANY_QUESTION = "\ue000"      # a private character, which stands in no template
 
 
 class Vocabulary:
@@ -523,13 +523,17 @@ class Vocabulary:
         except Exception as error:      # whatever a template does
             raise ValueError(f"the chat template failed: {short(error)}") from None
 
+    @functools.cached_property
+    def around(self):
+        """What the template puts before a question, a mark, and what it puts behind."""
+        return self.chat(ANY_QUESTION).partition(ANY_QUESTION)
+
     def chat_ids(self, question):
         """Token ids of that prompt. Special tokens are the template's alone: what looks
         like one in the question is text."""
         if self.template is None:
             return self.encode_ordinary(question)
-        # What the template puts around a question: around this one, a private character.
-        before, mark, after = self.chat("\ue000").partition("\ue000")
+        before, mark, after = self.around       # without the mark it has dropped the question
         prompt = self.chat(question)
         if not (mark and prompt.startswith(before) and prompt.endswith(after)):
             raise ValueError("the chat template does not just put something around a question")
@@ -659,6 +663,8 @@ class Chat(Task):
         self.settings = {"completion_length": completion_length, "with_prompt": with_prompt}
         self.folder, self.companions = Path(folder), read_companions(folder)
         self.tokenizer, self.config = Vocabulary(folder), config
+        # Asked for by what fits, what is batched, and at last by prompts.
+        self.chat_ids = functools.cache(self.tokenizer.chat_ids)
         self.completion_length, self.with_prompt = completion_length, with_prompt
         self.prompt_length = config.max_length - completion_length      # at most
         n_tokens = config.vocab_size - config.n_padding
@@ -699,7 +705,7 @@ class Chat(Task):
         export_llada(model, folder, self.companions, overwrite=True)
 
     def length_of(self, question):
-        return len(self.tokenizer.chat_ids(question))
+        return len(self.chat_ids(question))
 
     def fits(self, row, split):
         """Whatever the split: here nothing is trained on a solution."""
@@ -708,7 +714,7 @@ class Chat(Task):
     def prompts(self, questions, length=None):
         """Token ids (B, P), never padded to a length. Raises ValueError unless all have
         one."""
-        rows = [self.tokenizer.chat_ids(question) for question in questions]
+        rows = [self.chat_ids(question) for question in questions]
         longest = max(len(row) for row in rows)
         if longest > self.prompt_length:
             raise ValueError(f"a prompt of {longest} tokens where {self.prompt_length} fit: "
@@ -727,4 +733,4 @@ class Chat(Task):
     def judged_text(self, text, problem):
         if not self.with_prompt:
             return text
-        return self.tokenizer.decode(self.tokenizer.chat_ids(problem["question"])) + text
+        return self.tokenizer.decode(self.chat_ids(problem["question"])) + text

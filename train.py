@@ -64,7 +64,7 @@ TABLES = {"results": RESULT_COLUMNS, "measures": MEASURE_COLUMNS,
           "log": ["stage", "step", "loss", "reward", "signal", "entropy", "length", "seconds",
                   *WATCHED]}
 FILES = ("base.pt", "justgrpo.pt", "confidence.pt", "texts.jsonl", "texts-confidence.jsonl",
-         "trap.png", "progress.png")
+         "trap.png", "progress.png", "justgrpo")      # the last: of --llada
 # The two ways of rolling out, by the act (a --stage) that trains with them.
 ARMS = {"grpo": Arm(Decoder("left_to_right", temperature=1.0)),
         "freedom": Arm(Decoder("confidence", block_length=8, temperature=1.0),
@@ -604,18 +604,15 @@ def act_of(row):
 
 
 def begin(args, run, task):
-    base = f"{args.out}/base.pt"
+    goes_on = args.stage in LATER and not args.llada        # from base.pt
+    base = f"{args.out}/base.pt" if goes_on else None
+    settings = settings_of(args, task, args.data, args.test, base)
     if args.llada:
-        settings = settings_of(args, task, args.data, args.test)
         settings["llada"] = task.digest()
-        files = *FILES, "justgrpo"
-        run.begin(args.out, TABLES, settings, args.resume, files=files, anew=True)
-    elif args.stage in LATER:
-        settings = settings_of(args, task, args.data, args.test, base)
+    if goes_on:
         run.begin(args.out, TABLES, settings, args.resume, files=FILES,
                   replaces=lambda row: act_of(row) == args.stage)
     else:
-        settings = settings_of(args, task, args.data, args.test)
         run.begin(args.out, TABLES, settings, args.resume, files=FILES, anew=True)
 
 

@@ -21,15 +21,15 @@ from tqdm import tqdm
 
 from model import ModelConfig, weight_shapes
 from runs import ends_quietly, plain
-from sample import folder, import_llada, load_checkpoint, positive
+from sample import folder, import_llada, load_checkpoint, positive, seed
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "tests/fixtures/llada/tokenizer"
 
 
 def write_random(folder, n_layer=2, n_embd=32, n_head=4, n_hidden=96, max_length=512,
-                 n_rows=None, dtype=torch.float32, seed=0, most=3 * 10**9):
-    """Random weights, drawn as they are written, in files of at most so many bytes: no
-    more than one file's are in memory."""
+                 n_rows=None, dtype=torch.float32, seed=0, most=None):
+    """Random weights, drawn as they are written, in files of `most` bytes: no more than one
+    file's are in memory. Returns how many."""
     llada = import_llada()
     vocabulary = llada.Vocabulary(TOKENIZER)
     mask_id, eos_id = vocabulary.encode("<|mdm_mask|><|endoftext|>")
@@ -49,7 +49,7 @@ def write_random(folder, n_layer=2, n_embd=32, n_head=4, n_hidden=96, max_length
             return torch.randn(shape, generator=generator).mul_(scale).to(dtype)
 
         llada.write_llada(folder, config, weight_of, dtype,
-                          llada.read_companions(TOKENIZER), most)
+                          llada.read_companions(TOKENIZER), most or llada.SHARD)
     return sum(math.prod(shape) for shape in shapes.values())
 
 
@@ -69,7 +69,7 @@ def main(argv=None):
     add("--max-length", type=positive(int), default=512, help="longest canvas")
     add("--rows", type=positive(int), help="of the embedding; without, as many as there are tokens")
     add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
-    add("--seed", type=int, default=0, help="of the weights")
+    add("--seed", type=seed, default=0, help="of the weights")
     args = parser.parse_args(argv)
     try:
         if args.checkpoint:
